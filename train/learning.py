@@ -1,0 +1,280 @@
+"""Fine-tuning, as fastai does it: the Learner, what it learns with, and a checkpoint an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from fastai.callback.channelslast import ChannelsLast
+from fastai.vision.all import (
+    Callback,
+    CancelEpochException,
+    CastToTensor,
+    CrossEntropyLossFlat,
+    ImageDataLoaders,
+    Learner,
+    MixedPrecision,
+    MixUp,
+    error_rate,
+    model_meta,
+    vision_learner,
+)
+from fastai.vision.learner import _default_meta
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .errors import TrainingError
+from .recipe import Recipe
+
+
+def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = None) -> Learner:
+    """The lesson's ``vision_learner(dls, resnet34, metrics=error_rate)``.
+
+    Args:
+        dls: the photos.
+        recipe: names the architecture; label smoothing goes into the loss.
+        weights: starting weights, a ``.safetensors`` file in the names of the architecture's own ``state_dict()``
+            (its last layer may be missing); None takes the ImageNet weights that fastai fetches.
+
+    Raises:
+        TrainingError: no such architecture, weights that do not fit it or cannot be fetched.
+    """
+    torchvision_arch = getattr(torchvision.models, recipe.arch, None)
+    arch: Any = torchvision_arch or recipe.arch
+    if weights is not None:
+        arch = _pretrained_from_file(torchvision_arch, recipe.arch, weights)
+    loss = CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing) if recipe.label_smoothing else None
+    try:
+        learn = vision_learner(dls, arch, metrics=error_rate, loss_func=loss)
+    except TrainingError:
+        raise
+    except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
+        raise TrainingError(
+            f"{recipe.arch}: cannot be made with ImageNet weights: {str(error).splitlines()[0]} (another --arch, or --weights FILE)"
+        ) from error
+    learn.arch = torchvision_arch or recipe.arch  # what vision_learner was given may not outlive this process
+    return learn
+
+
+def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weights: Path) -> Callable[..., nn.Module]:
+    """An architecture whose "pretrained" weights are a file's, known to fastai as the architecture itself is."""
+    if arch is None:
+        raise TrainingError(f"--weights: works for torchvision's architectures, {name} is none (leave one of the two out)")
+    build = partial(_build_from_file, arch, weights)
+    model_meta[build] = {**model_meta.get(arch, _default_meta), "weights": None}
+    return build
+
+
+def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any) -> nn.Module:
+    model = arch(weights=None)
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(f"{path}: no weights for {arch.__name__}: {_first_lines(error)} (another --weights file)") from error
+    last = list(dict(model.named_modules()))[-1]
+    lacking = [name for name in missing if not name.startswith(last) and not name.endswith("num_batches_tracked")]
+    if lacking or unexpected:
+        wrong = f"lacks {lacking[0]}" if lacking else f"holds an unknown {unexpected[0]}"
+        raise TrainingError(f"{path}: no weights for {arch.__name__}: {wrong} (another --weights file)")
+    return model
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def file_sha256(path: Path) -> str:
+    """The hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed what fastai, torch and numpy draw from. fastai's ``set_seed`` does the same, and cuDNN's flags besides."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class CpuAutocast(Callback):
+    """bfloat16 on processors that compute in it: fastai's ``MixedPrecision`` (whose order this keeps), for the CPU."""
+
+    order = MixedPrecision.order
+
+    def before_batch(self) -> None:
+        """Enter autocast; every way out of a batch leaves it."""
+        self.autocast = torch.autocast("cpu", torch.bfloat16)
+        self.autocast.__enter__()
+
+    def after_pred(self) -> None:
+        """The loss is taken in single precision."""
+        self.learn.pred = self.pred.float()
+        self._leave()
+
+    def after_cancel_batch(self) -> None:
+        """A batch given up before its prediction."""
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.autocast is not None:
+            self.autocast.__exit__(None, None, None)
+            self.autocast = None
+
+
+def precision_callbacks() -> list[Callback]:
+    """Mixed precision where the GPU or the processor has bfloat16, else none. For one ``fit``, not for the Learner."""
+    if torch.cuda.is_available():
+        return [ChannelsLast(), MixedPrecision("bf16" if torch.cuda.is_bf16_supported() else "fp16")]
+    if torch.cpu._is_avx512_bf16_supported():
+        return [ChannelsLast(), CpuAutocast()]
+    return []
+
+
+class GrowingPhotos(Callback):
+    """Progressive resizing: the network starts on small photos, in steps of 32 px, and ends on the full size."""
+
+    order = CastToTensor.order + 0.2  # before autocast
+
+    def __init__(self, small: int, size: int) -> None:
+        self.sizes = list(range(small, size, 32)) + [size]
+
+    def before_batch(self) -> None:
+        """Shrink the batch while training is young; validation sees the full size."""
+        if not self.training:
+            return
+        step = min(int(self.pct_train * len(self.sizes)), len(self.sizes) - 1)
+        if self.sizes[step] < self.sizes[-1]:
+            side = self.sizes[step]
+            self.learn.xb = tuple(
+                nn.functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True) for x in self.xb
+            )
+
+
+class AverageWeights(Callback):
+    """Validate and keep an exponential average of the weights, by torch's ``AveragedModel``; the last step trains on."""
+
+    order = 60
+
+    def __init__(self, decay: float) -> None:
+        self.decay, self.average = decay, None
+
+    def before_fit(self) -> None:
+        """Begin from the weights as they are."""
+        if self.average is None:
+            self.average = AveragedModel(self.learn.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+
+    def after_step(self) -> None:
+        """Take the step into the average."""
+        self.average.update_parameters(self.learn.model)
+
+    def before_validate(self) -> None:
+        """Validate the average; a checkpoint still takes the trained weights."""
+        self.trained, self.learn.model = self.learn.model, self.average.module
+
+    def after_validate(self) -> None:
+        """Go on with the trained weights."""
+        self.learn.model = self.trained
+
+    def keep(self) -> None:
+        """Make the average the Learner's weights, for good."""
+        if self.average is not None:
+            self.learn.model.load_state_dict(self.average.module.state_dict())
+
+
+class Checkpoint(Callback):
+    """Write all that training needs to go on after each epoch, and skip the epochs that an earlier process did.
+
+    fastai's ``SkipToEpoch`` skips within one ``fit``; ``fine_tune`` is two, and this counts over both.
+    """
+
+    order = 70
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.path, self.epochs, self.log = path, 0, []
+        self.saved = torch.load(path, weights_only=True) if resume and path.exists() else None
+        self.done = self.saved["epochs"] if self.saved else 0
+
+    def before_epoch(self) -> None:
+        """Skip what is done; on reaching the first epoch that is not, take up the state of the last that is."""
+        if self.epochs < self.done:
+            self.epochs += 1
+            raise CancelEpochException
+        if self.saved is not None:
+            self._restore(self.saved)
+            self.saved = None
+
+    def after_epoch(self) -> None:
+        """Write beside, then rename: a kill at any moment leaves the checkpoint before or the one after."""
+        if self.saved is not None:
+            return
+        self.epochs += 1
+        self.log.append([None if value is None else float(value) for value in self.recorder.log[1:-1]])
+        beside = self.path.with_suffix(".part")
+        torch.save(self._state(), beside)
+        os.replace(beside, self.path)
+
+    def finish(self) -> None:
+        """After the last epoch: a run that was killed after it still takes up its weights."""
+        if self.saved is not None:
+            self._restore(self.saved)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.learn.model}
+        if hasattr(self.learn, "average_weights") and self.learn.average_weights.average is not None:
+            parts["average"] = self.learn.average_weights.average
+        if hasattr(self.learn, "distillation"):
+            parts |= {"projections": self.learn.distillation.projections, "projections_opt": self.learn.distillation.opt}
+        return parts
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs,
+            "log": self.log,
+            "opt": self.learn.opt.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        self.learn.opt.load_state_dict(saved["opt"])
+        torch.set_rng_state(saved["torch_rng"])
+        self.log = saved["log"]
+
+
+def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: list[Callback] | None = None) -> bool:
+    """fastai's ``fine_tune``: ``freeze_epochs`` with the body frozen, then ``epochs`` with all of it.
+
+    Returns:
+        Whether it came to its end; False after Ctrl-C, with what was learnt until then in ``learn``.
+    """
+    cbs = [*precision_callbacks(), *(teaching or []), checkpoint]
+    if recipe.mixup:
+        cbs.append(MixUp(recipe.mixup))
+    if recipe.small_size:
+        cbs.append(GrowingPhotos(recipe.small_size, recipe.size))
+    if recipe.average:
+        cbs.append(AverageWeights(recipe.average))
+    completed = True
+    with learn.added_cbs(cbs):
+        try:
+            learn.fine_tune(recipe.epochs, recipe.lr, freeze_epochs=recipe.freeze_epochs, lr_mult=recipe.lr_mult)
+            checkpoint.finish()
+        except KeyboardInterrupt:
+            completed = False
+        if recipe.average:
+            learn.average_weights.keep()
+    learn.model.to(memory_format=torch.contiguous_format)
+    return completed

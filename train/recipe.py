@@ -1,0 +1,56 @@
+"""The settings of a training run: all that decides what is learnt. Saved as ``recipe.json``, and read again from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run's settings. The defaults are the lesson's ``fine_tune(1)``."""
+
+    labels: str = "species"  # where a photo's label comes from: species, breed or folder
+    arch: str = "resnet34"  # any name that fastai's vision_learner takes
+    size: int = 224  # side of the square that the network sees, px
+    valid_pct: float = 0.2  # share of the photos held out for validation
+    seed: int = 42  # of the split, and of all else that is drawn
+    epochs: int = 1  # with the whole network
+    freeze_epochs: int = 1  # before them, with the body frozen
+    lr: float = 2e-3  # fine_tune's base_lr
+    lr_mult: float = 100.0  # the body's first layers learn this much slower than the head
+    batch_size: int = 64
+    augment: bool = False  # fastai's aug_transforms()
+    min_scale: float = 1.0  # below 1: training crops show at least this share of a photo's area
+    small_size: int = 0  # above 0: the first epochs see photos of this size, growing to `size`
+    mixup: float = 0.0  # alpha of fastai's MixUp; 0 is none
+    label_smoothing: float = 0.0
+    average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
+    teacher: str = ""  # a network to learn from beside the labels, e.g. efficientnet-lite2
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read the settings from a run's ``recipe.json`` or from a file of settings alone."""
+        return cls(**load_settings(path))
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The settings that a recipe file names; those that it leaves out keep their defaults."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        settings = content.get("settings", content)
+        unknown = sorted(set(settings) - {field.name for field in fields(Recipe)})
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrainingError(f"{path}: not a recipe: {error} (a recipe.json of a run is one)") from error
+    if unknown:
+        raise TrainingError(f"{path}: unknown settings: {', '.join(unknown)} (see train/recipe.py)")
+    return dict(settings)
+
+
+def as_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings as plain values, for JSON."""
+    return asdict(recipe)
