@@ -1,4 +1,4 @@
-"""``python -m train --data PHOTOS --out RUN``: the lesson's five steps. ``python -m train predict RUN PHOTO``: its last one."""
+"""``python -m train --data PHOTOS --out RUN`` is the lesson; ``python -m train predict RUN PHOTO`` its last step."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ import click
 warnings.filterwarnings("ignore", category=UserWarning)
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-from dataclasses import fields, replace  # noqa: E402
 
-import torch  # noqa: E402
 from fastai.vision.all import Learner, Normalize, PILImage, Resize, load_learner  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -35,11 +33,28 @@ def _say(text: str) -> None:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of photos; without it, Oxford-IIIT Pets are fetched.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Starting weights (.safetensors); without it, ImageNet's are fetched.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of this run.", show_default=True, default=Path("runs/pets"))
-@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="Take the settings from a recipe.json; options given here prevail.")
-@click.option("--labels", type=click.Choice(sorted(LABELLINGS)), help="Where labels come from: file names (species, breed) or folders.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder of photos; without it, Oxford-IIIT Pets are fetched."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Starting weights (.safetensors); without it, ImageNet's are fetched.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of this run.", show_default=True, default=Path("runs/pets")
+)
+@click.option(
+    "--recipe",
+    "recipe_file",
+    type=click.Path(path_type=Path),
+    help="Take the settings from a recipe.json; options given here prevail.",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(sorted(LABELLINGS)),
+    help="Where labels come from: file names (species, breed) or folders.",
+)
 @click.option("--arch", help="Architecture, any that vision_learner takes.  [default: resnet34]")
 @click.option("--epochs", type=click.IntRange(0), help="Epochs with the whole network.  [default: 1]")
 @click.option("--freeze-epochs", type=click.IntRange(0), help="Epochs with the body frozen, before.  [default: 1]")
@@ -51,7 +66,7 @@ def _say(text: str) -> None:
 @click.option("--limit", type=click.IntRange(2), help="Take only this many photos, for a smoke run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out after its last checkpoint.")
 @click.pass_context
-def main(context: click.Context, **options: Any) -> None:
+def main(context: click.Context, /, **options: Any) -> None:
     """Train an image classifier as fastai's lesson does."""
     if context.invoked_subcommand is None:
         try:
@@ -80,7 +95,10 @@ def train(
         for photo in broken:
             _say(f"left out, cannot be decoded: {photo}")
         split = random_split([photo for photo in photos if photo not in set(broken)], folder, recipe)
-    _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate; {len(near_duplicates(folder, split))} pairs look the same on both sides")
+    twins = near_duplicates(folder, split)
+    _say(
+        f"{len(split.train)} photos to train on, {len(split.valid)} to validate; {len(twins)} of these look like one of those"
+    )
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(folder, split, recipe), recipe, weights)
     out.mkdir(parents=True, exist_ok=True)
@@ -91,12 +109,23 @@ def train(
     _say("" if completed else f"interrupted: what was learnt in {checkpoint.epochs} epochs is kept")
     loss, error = learn.validate()
     click.echo(f"error rate: {error:.4f}   loss: {loss:.4f}   ({len(split.valid)} validation photos)")
-    _save(learn, recipe, split, weights, out, {"error_rate": error, "loss": loss, "completed": completed, "log": checkpoint.log})
+    _save(
+        learn,
+        recipe,
+        folder,
+        split,
+        weights,
+        out,
+        {"error_rate": error, "loss": loss, "completed": completed, "log": checkpoint.log},
+    )
     _print_prediction(learn, folder / split.valid[0], recipe.labels)
-    click.echo(f"saved in {out}: model.safetensors and recipe.json for `python -m export {out}`, learner.pkl for load_learner (only load pickles you trust)")
+    click.echo(f"saved in {out}: model.safetensors and recipe.json, which `python -m export {out}` takes,")
+    click.echo("and learner.pkl for fastai's load_learner: loading a pickle runs code, load only those that you trust")
 
 
-def _plan(out: Path, recipe_file: Path | None, split_file: Path | None, resume: bool, settings: dict[str, Any]) -> tuple[Recipe, Split | None]:
+def _plan(
+    out: Path, recipe_file: Path | None, split_file: Path | None, resume: bool, settings: dict[str, Any]
+) -> tuple[Recipe, Split | None]:
     """The settings and the split: of the run to go on with, or new ones."""
     if resume:
         return Recipe.load(out / "recipe.json"), Split.load(out / "split.json")
@@ -116,7 +145,9 @@ def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Any]:
     return [Distillation(Teacher(recipe.teacher, out), start if start and start.exists() else None)]
 
 
-def _save(learn: Learner, recipe: Recipe, split: Split, weights: Path | None, out: Path, outcome: dict[str, Any]) -> None:
+def _save(
+    learn: Learner, recipe: Recipe, folder: Path, split: Split, weights: Path | None, out: Path, outcome: dict[str, Any]
+) -> None:
     """The Learner fastai's way; and its weights and settings, from which it is rebuilt without unpickling anything."""
     learn.path = out
     learn.export("learner.part")
@@ -131,8 +162,15 @@ def _save(learn: Learner, recipe: Recipe, split: Split, weights: Path | None, ou
             "settings": as_settings(recipe),
             "labels": [labelling.word(category) for category in learn.dls.vocab],
             "preprocessing": _preprocessing(learn),
-            "photos": {"train": len(split.train), "valid": len(split.valid), "split_sha256": split.sha256},
-            "weights": {"file": weights.name, "sha256": file_sha256(weights)} if weights else {"file": "ImageNet, fetched by fastai"},
+            "photos": {
+                "train": len(split.train),
+                "valid": len(split.valid),
+                "split_sha256": split.sha256,
+                "folder": str(folder),
+            },
+            "weights": {"file": weights.name, "sha256": file_sha256(weights)}
+            if weights
+            else {"file": "ImageNet, fetched by fastai"},
             "outcome": outcome,
             "versions": {package: version(package) for package in _PACKAGES} | {"python": sys.version.split()[0]},
             "date": datetime.now(UTC).date().isoformat(),
@@ -147,7 +185,12 @@ def _preprocessing(learn: Learner) -> dict[str, Any]:
     statistics = normalize and {"mean": normalize.mean.flatten().tolist(), "std": normalize.std.flatten().tolist()}
     width, height = resize.size
     return {
-        "resize": {"method": resize.method, "size": [height, width], "pad_mode": resize.pad_mode, "resample": int(resize.mode)},
+        "resize": {
+            "method": resize.method,
+            "size": [height, width],
+            "pad_mode": resize.pad_mode,
+            "resample": int(resize.mode),
+        },
         "normalize": statistics,
     }
 

@@ -147,7 +147,9 @@ def random_split(photos: Sequence[Path], folder: Path, recipe: Recipe) -> Split:
     """The lesson's split: fastai's ``RandomSplitter(valid_pct, seed)`` on the sorted list."""
     train, valid = RandomSplitter(recipe.valid_pct, seed=recipe.seed)(photos)
     if not len(train) or not len(valid):
-        raise TrainingError(f"{folder}: {len(photos)} photos are too few to split (training and validation need one each)")
+        raise TrainingError(
+            f"{folder}: {len(photos)} photos are too few to split (training and validation need one each)"
+        )
     names = [photo.relative_to(folder).as_posix() for photo in photos]
     return Split(tuple(names[i] for i in train), tuple(names[i] for i in valid))
 
@@ -161,7 +163,9 @@ def dataloaders(folder: Path, split: Split, recipe: Recipe) -> ImageDataLoaders:
     photos = [folder / name for name in (*split.train, *split.valid)]
     missing = [photo for photo in photos if not photo.is_file()]
     if missing:
-        raise TrainingError(f"{missing[0]}: in the split but not in the folder, with {len(missing) - 1} more (--data or --split)")
+        raise TrainingError(
+            f"{missing[0]}: in the split but not in the folder, with {len(missing) - 1} more (--data or --split)"
+        )
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         splitter=IndexSplitter(range(len(split.train), len(photos))),
@@ -200,4 +204,4 @@ def _difference_hash(photo: Path) -> np.uint64:
     with Image.open(photo) as image:
         image.draft("L", (72, 64))
         grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX))
-    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)[0]
+    return np.uint64(np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)[0])

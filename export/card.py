@@ -1,0 +1,62 @@
+"""A model's card: what its own description says, for people."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from petinfer.spec import Spec
+
+
+def card(spec: Spec, path: Path) -> str:
+    """The card of a model file, Markdown."""
+    return "\n".join([f"# {path.name}", "", *_facts(spec, path), ""])
+
+
+def _facts(spec: Spec, path: Path) -> list[str]:
+    origin, resize = spec.origin, spec.resize
+    rows = {
+        "answers": ", ".join(spec.labels) if len(spec.labels) <= 40 else f"{len(spec.labels)} classes",
+        "network": f"{origin.get('architecture', 'unknown')}, {spec.precision}",
+        "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}",
+        "photos are looked at": spec.orientation,
+        "trained on": _photos(origin.get("photos", {})),
+        "starting weights": _weights(origin.get("weights", {})),
+        "settings": ", ".join(
+            f"{name} {value}" for name, value in origin.get("recipe", {}).items() if value not in ("", False, 0)
+        ),
+        "made with": ", ".join(f"{name} {value}" for name, value in origin.get("versions", {}).items()),
+        "made on": str(origin.get("date", "")),
+        "wrong": _score(spec.score),
+        "beside the Learner": _parity(spec.parity),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
+
+
+def _photos(photos: dict[str, Any]) -> str:
+    return (
+        f"{photos['train']} photos, validated on {photos['valid']}; sha256 of the split {photos['split_sha256']}"
+        if photos
+        else ""
+    )
+
+
+def _weights(weights: dict[str, Any]) -> str:
+    return f"{weights['file']}" + (f", sha256 {weights['sha256']}" if "sha256" in weights else "") if weights else ""
+
+
+def _score(score: dict[str, Any]) -> str:
+    if not score:
+        return ""
+    low, high = score["interval"]
+    errors, photos = score["errors"], score["photos"]
+    return f"{errors} of {photos} photos of {score['on']}: {errors / photos:.2%}, 95 % interval {low:.2%} to {high:.2%}"
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    if not parity:
+        return ""
+    moved, flips = parity["max_probability_difference"], parity["flips"]
+    return f"no probability differs by more than {moved:.1e}, {flips} decisions flipped, of {parity['photos']} photos"

@@ -1,0 +1,243 @@
+"""What is exported: a run of ``python -m train``, or a Learner that somebody's notebook saved with ``learn.export()``.
+
+Everything the runtime must reproduce is read off here: labels, resize, statistics. What it could not is refused by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torchvision
+from fastai.losses import CrossEntropyLossFlat
+from fastai.vision.all import (
+    AffineCoordTfm,
+    CategoryBlock,
+    DataBlock,
+    ImageBlock,
+    IntToFloatTensor,
+    Learner,
+    Normalize,
+    ToTensor,
+    load_learner,
+    vision_learner,
+)
+from fastai.vision.all import Resize as FastaiResize
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from petinfer.spec import Resize
+
+from .errors import ExportError
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A trained network with all that happens to a photo before it."""
+
+    learn: Learner
+    labels: tuple[str, ...]
+    resize: Resize
+    statistics: Statistics | None  # mean and standard deviation by channel, of pixels in 0 to 1
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, in evaluation mode, on the CPU, in single precision."""
+        return self.learn.model.eval().cpu().float()  # type: ignore[no-any-return]
+
+
+def load_original(source: Path, photo: Path, labels: Sequence[str] | None = None) -> Original:
+    """Load a run's folder or a pickled Learner.
+
+    Args:
+        source: the folder that ``python -m train`` wrote, or the file that ``learn.export()`` wrote.
+        photo: any photo; fastai wants one to build a Learner around.
+        labels: words in place of the Learner's own, in the order of its vocab.
+
+    Raises:
+        ExportError: it is neither, is damaged, or does what the runtime cannot.
+    """
+    original = _load_run(source, photo) if source.is_dir() else _load_pickle(source)
+    if labels is None:
+        return original
+    if len(labels) != len(original.labels):
+        raise ExportError(
+            f"--labels: {len(labels)} words for the {len(original.labels)} classes {', '.join(original.labels)} (name each)"
+        )
+    return Original(original.learn, tuple(labels), original.resize, original.statistics, original.origin)
+
+
+def _load_run(folder: Path, photo: Path) -> Original:
+    """Rebuild the Learner from ``model.safetensors`` and ``recipe.json``: nothing is unpickled."""
+    try:
+        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+        arch, labels, preprocessing = recipe["settings"]["arch"], tuple(recipe["labels"]), recipe["preprocessing"]
+        resize = _resize_of(SimpleNamespace(**preprocessing["resize"]))
+        statistics = preprocessing["normalize"] and (
+            tuple(preprocessing["normalize"]["mean"]),
+            tuple(preprocessing["normalize"]["std"]),
+        )
+        learn = _rebuild(arch, labels, resize, statistics, photo)
+        learn.model.load_state_dict(state)
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError, RuntimeError) as error:
+        problem = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise ExportError(
+            f"{folder}: not a finished run: {problem} (python -m train --out {folder} --resume)"
+        ) from error
+    origin = {
+        "architecture": arch,
+        "recipe": recipe["settings"],
+        "photos": {name: value for name, value in recipe["photos"].items() if name != "folder"},
+        "weights": recipe["weights"],
+        "versions": recipe["versions"],
+        "date": recipe["date"],
+    }
+    return Original(learn, labels, resize, statistics, origin)
+
+
+def _rebuild(arch: str, labels: tuple[str, ...], resize: Resize, statistics: Statistics | None, photo: Path) -> Learner:
+    fastai_resize = FastaiResize(
+        (resize.height, resize.width),
+        resize.method,
+        resize.padding,
+        (Image.Resampling[resize.resample.upper()], Image.Resampling.NEAREST),
+    )
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock(vocab=list(labels), sort=False)),
+        get_y=lambda _: labels[0],
+        splitter=lambda items: ([0], [1]),
+        item_tfms=fastai_resize,
+        batch_tfms=Normalize.from_stats(*statistics, cuda=False) if statistics else None,
+    )
+    dls = block.dataloaders([photo, photo], bs=1, num_workers=0)
+    return vision_learner(
+        dls, getattr(torchvision.models, arch, arch), pretrained=False, normalize=False, n_out=len(labels)
+    )
+
+
+def _load_pickle(path: Path) -> Original:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            learn = load_learner(path, pickle_module=_StandInPickle)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be read: {error.strerror} (give a run's folder or a learn.export() file)"
+        ) from error
+    except Exception as error:  # anything can come out of a pickle
+        problem = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        raise ExportError(
+            f"{path}: not a Learner that loads here: {problem} (give a file that learn.export() wrote)"
+        ) from error
+    if not isinstance(learn, Learner):
+        raise ExportError(
+            f"{path}: holds a {type(learn).__name__}, not a Learner (give a file that learn.export() wrote)"
+        )
+    labels, (resize, statistics) = _labels_of(learn), _preprocessing_of(learn)
+    versions = {name: importlib.metadata.version(name) for name in ("fastai", "torch")}
+    return Original(
+        learn,
+        labels,
+        resize,
+        statistics,
+        {"architecture": _architecture_of(learn), "learner": path.name, "versions": versions},
+    )
+
+
+class _StandIn:
+    """In place of a name of a notebook that prediction never calls, such as the function that labelled its photos."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise ExportError(
+            "learner: prediction calls a function that its notebook defined (define it in an importable module)"
+        )
+
+
+class _StandInUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except AttributeError:
+            if module != "__main__":
+                raise
+            print(f"{module}.{name}: not here, and not needed to predict; something stands in for it", file=sys.stderr)
+            return type(name, (_StandIn,), {"__module__": module})
+
+
+class _StandInPickle:
+    """What ``torch.load`` takes as its ``pickle_module``."""
+
+    __name__ = "pickle"
+    Unpickler = _StandInUnpickler
+    load = staticmethod(pickle.load)
+
+
+def _labels_of(learn: Learner) -> tuple[str, ...]:
+    if not isinstance(learn.loss_func, CrossEntropyLossFlat) and not isinstance(learn.loss_func, nn.CrossEntropyLoss):
+        loss = type(learn.loss_func).__name__
+        raise ExportError(
+            f"learner: its loss is {loss}; one label a photo is exported (train with CrossEntropyLossFlat)"
+        )
+    return tuple(str(category) for category in learn.dls.vocab)
+
+
+def _architecture_of(learn: Learner) -> str:
+    arch = getattr(learn, "arch", None)
+    return arch if isinstance(arch, str) else getattr(arch, "__name__", type(learn.model).__name__)
+
+
+def _preprocessing_of(learn: Learner) -> tuple[Resize, Statistics | None]:
+    """The resize and the statistics that validation photos go through; a transform of any other kind is refused."""
+    resizes, statistics = [], None
+    for transform in learn.dls.valid.after_item.fs:
+        if isinstance(transform, FastaiResize) and transform.split_idx != 0:
+            resizes.append(transform)
+        elif not isinstance(transform, ToTensor) and transform.split_idx != 0:
+            raise ExportError(
+                f"learner: its item transform {type(transform).__name__} cannot be reproduced (train with Resize alone)"
+            )
+    for transform in learn.dls.valid.after_batch.fs:
+        if isinstance(transform, Normalize):
+            statistics = tuple(tuple(x.flatten().tolist()) for x in (transform.mean, transform.std))
+        elif not isinstance(transform, IntToFloatTensor) and not _idle_at_validation(transform):
+            raise ExportError(
+                f"learner: its batch transform {type(transform).__name__} acts at validation (train without it)"
+            )
+    if len(resizes) != 1:
+        raise ExportError(
+            f"learner: {len(resizes)} Resize transforms where one is needed (train with item_tfms=Resize(224))"
+        )
+    return _resize_of(resizes[0]), statistics  # type: ignore[return-value]
+
+
+def _idle_at_validation(transform: Any) -> bool:
+    """Whether an augmentation does nothing to validation photos: all of ``aug_transforms()`` unless it is given a size."""
+    return transform.split_idx == 0 or (isinstance(transform, AffineCoordTfm) and transform.size is None)
+
+
+def _resize_of(transform: Any) -> Resize:
+    """fastai's ``Resize`` in the words of a model file. Its ``size`` is (width, height); a recipe's [height, width]."""
+    if isinstance(transform, FastaiResize):
+        width, height = transform.size
+    else:
+        height, width = transform.size
+    resample = transform.mode if isinstance(transform, FastaiResize) else transform.resample
+    return Resize(
+        height, width, str(transform.method), str(transform.pad_mode), Image.Resampling(resample).name.lower()
+    )

@@ -1,0 +1,210 @@
+"""The command line over the public names. Answers go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from . import Classifier, PetinferError, PhotoError, Prediction, __version__
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+Record = dict[str, Any]
+
+
+class _Group(click.Group):
+    """Turn what stops a command into one line and its exit code: 2 for our errors, 130 for Ctrl-C."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except PetinferError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            context.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="petinfer")
+def main() -> None:
+    """Run an image classifier trained with fastai, without fastai."""
+
+
+def model_options(command: _Command) -> _Command:
+    """The options that say which model runs, and on what."""
+    for option in (
+        click.option(
+            "--model", type=click.Path(path_type=Path), help="Model file; without it, the bundled one (cat or dog)."
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, openvino or coreml."),
+        click.option("--threads", type=int, help="Threads to compute with.  [default: the cores at hand]"),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@model_options
+@click.option("--upright", "orientation", flag_value="upright", help="Turn photos as their EXIF entry asks.")
+@click.option(
+    "--stored",
+    "orientation",
+    flag_value="stored",
+    help="Do not turn photos, as fastai does not.  [default: as the model says]",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Give the K most probable classes.  [default: all; the table shows 1]",
+)
+@click.option("--json", "form", flag_value="json", help="One JSON array.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="One JSON object a line, each as soon as it is known.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated values with a header.")
+@click.pass_context
+def classify(
+    context: click.Context,
+    photos: tuple[str, ...],
+    model: Path | None,
+    device: str,
+    threads: int | None,
+    orientation: str | None,
+    top: int | None,
+    form: str | None,
+) -> None:
+    """Classify photos.
+
+    PHOTO is a file, a folder (all photos below it, in the order of their names) or - for a photo on standard input.
+    Exits with 1 when a photo could not be read; all others are answered.
+    """
+    classifier = Classifier(model, device, threads, orientation)
+    paths = list(_photos(photos))
+    if not paths:
+        click.echo(f"Error: {photos[0]}: no photos in this folder (give photos or a folder of photos)", err=True)
+        context.exit(2)
+    failed = 0
+    write = _WRITERS[form or "table"]
+
+    def records() -> Iterator[Record]:
+        nonlocal failed
+        sources = (sys.stdin.buffer.read() if path == "-" else path for path in paths)
+        for path, answer in zip(paths, classifier.predict_stream(sources), strict=True):
+            failed += isinstance(answer, PhotoError)
+            yield _record(path, answer, top)
+
+    write(records(), classifier.spec.labels, top)
+    context.exit(1 if failed else 0)
+
+
+def _photos(arguments: Iterable[str]) -> Iterator[str]:
+    """The photos that the arguments name: a folder stands for the photos below it, sorted."""
+    from .image import SUFFIXES
+
+    for argument in arguments:
+        if not os.path.isdir(argument):
+            yield argument
+            continue
+        for folder, folders, files in os.walk(argument):
+            folders.sort()
+            yield from (
+                os.path.join(folder, name) for name in sorted(files) if os.path.splitext(name)[1].lower() in SUFFIXES
+            )
+
+
+def _record(path: str, answer: Prediction | PhotoError, top: int | None) -> Record:
+    if isinstance(answer, PhotoError):
+        return {"path": path, "error": str(answer)}
+    probabilities = dict(list(answer.probabilities.items())[:top])
+    return {"path": path, "label": answer.label, "probability": answer.probability, "probabilities": probabilities}
+
+
+def _write_json(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+    """An array, a record a line; complete after Ctrl-C too."""
+    separator = "[\n"
+    try:
+        for record in records:
+            print(separator + json.dumps(record, ensure_ascii=False), end="", flush=True)
+            separator = ",\n"
+    finally:
+        print("\n]" if separator == ",\n" else "[]")
+
+
+def _write_jsonl(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+    for record in records:
+        print(json.dumps(record, ensure_ascii=False), flush=True)
+
+
+def _write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+    """A column for each class; with ``--top``, the classes that are not among the K are empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *labels, "error"])
+    for record in records:
+        probabilities = record.get("probabilities", {})
+        row = (
+            record["path"],
+            record.get("label"),
+            record.get("probability"),
+            *map(probabilities.get, labels),
+            record.get("error"),
+        )
+        writer.writerow(["" if value is None else value for value in row])
+        sys.stdout.flush()
+
+
+def _write_table(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+    """Label and probability, then the path, which may be of any length."""
+    width = max(map(len, labels))
+    for record in records:
+        if "error" in record:
+            click.echo(f"Error: {record['error']}", err=True)
+            continue
+        ranked = list(record["probabilities"].items())[: top or 1]
+        answers = "   ".join(f"{label:{width}}  {probability:7.2%}" for label, probability in ranked)
+        print(f"{answers}  {record['path']}", flush=True)
+
+
+_WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "table": _write_table}
+
+
+@main.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@model_options
+@click.option("--queries", type=click.IntRange(1), default=64, show_default=True, help="At least this many.")
+@click.option(
+    "--duration", type=click.FloatRange(0), default=6.0, show_default=True, help="At least this many seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, each sample too.")
+def bench(
+    photo: Path, model: Path | None, device: str, threads: int | None, queries: int, duration: float, as_json: bool
+) -> None:
+    """Measure the latency from PHOTO's bytes to the answer, one query after the other."""
+    from .bench import STEPS, measure, surroundings
+
+    classifier = Classifier(model, device, threads)
+    answer = classifier.predict(photo)
+    latency = measure(classifier, photo.read_bytes(), queries, duration)
+    about = surroundings(classifier)
+    if as_json:
+        samples = dict(zip(STEPS, (latency.seconds * 1000).T.tolist(), strict=True))
+        content = {
+            **about,
+            "cores_busy": latency.cores_busy,
+            "label": answer.label,
+            "milliseconds": latency.percentiles(),
+        }
+        click.echo(json.dumps({**content, "samples": samples}))
+        return
+    click.echo(f"{photo}: {answer.label} {answer.probability:.2%}")
+    click.echo(f"{about['processor']}, {about['provider']}, {about['precision']}, {about['threads']} threads")
+    click.echo(f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy\n")
+    click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in next(iter(latency.percentiles().values()))))
+    for step, row in latency.percentiles().items():
+        click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))

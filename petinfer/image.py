@@ -1,0 +1,149 @@
+"""From a photo to the pixels that the network sees, as fastai does it at validation, bit for bit.
+
+``Image.open`` → ``convert("RGB")`` → crop, squish or pad → ``resize``: fastai's ``PILImage.create`` and ``Resize.encodes``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import PhotoError
+from .spec import Resize
+
+Photo: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def name_of(photo: Photo) -> str:
+    """What a message calls the photo: its path where it has one."""
+    if isinstance(photo, str | os.PathLike):
+        return os.fspath(photo)
+    return "photo" if isinstance(photo, bytes) else str(getattr(photo, "name", "") or "photo")
+
+
+def read(photo: Photo, orientation: str) -> Image.Image:
+    """Decode a photo to RGB.
+
+    Args:
+        photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8 [height, width, 3]).
+        orientation: ``upright`` turns it as its EXIF entry asks; ``stored`` does not, as fastai does not.
+
+    Raises:
+        PhotoError: it is missing, damaged, too large for Pillow, or of a format not in `FORMATS`.
+    """
+    try:
+        return _to_rgb(_open(photo), orientation)
+    except PhotoError:
+        raise
+    except FileNotFoundError as error:
+        raise PhotoError(f"{name_of(photo)}: no such file (check the path)") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{name_of(photo)}: not a photo of a known format (known are {', '.join(FORMATS)})") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
+        raise PhotoError(
+            f"{name_of(photo)}: cannot be read: {' '.join(str(error).split())} (check the file)"
+        ) from error
+
+
+def _open(photo: Photo) -> Image.Image:
+    if isinstance(photo, Image.Image):
+        return photo
+    if isinstance(photo, np.ndarray):
+        return _from_array(photo)
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return Image.open(io.BytesIO(photo), formats=FORMATS)
+    if isinstance(photo, str | os.PathLike):
+        # Read at once: a file left half-read would stay open, and Pillow reads in small pieces.
+        return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS)
+    if hasattr(photo, "read"):
+        return Image.open(io.BytesIO(photo.read()), formats=FORMATS)
+    raise PhotoError(
+        f"photo: a {type(photo).__name__} is none (give a path, bytes, a binary file, a Pillow image or an array)"
+    )
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise PhotoError(
+            f"array: {array.dtype} {list(array.shape)} is not an RGB photo (give uint8 [height, width, 3])"
+        )
+    return Image.fromarray(array)
+
+
+def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
+    if orientation == "upright":
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":  # convert() would copy it, 38 ms for 12 megapixels
+        image.load()
+        return image
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, to: Resize) -> Image.Image:
+    """fastai's ``Resize.encodes`` at validation, on an RGB image.
+
+    Raises:
+        PhotoError: the photo is too small to be cropped to this shape; fastai fails on it too.
+    """
+    filter_ = Image.Resampling[to.resample.upper()]
+    if to.method == "squish":
+        return image.resize((to.width, to.height), filter_)
+    (width, height), (left, top) = _window(image.size, to)
+    if to.method == "pad":
+        image = _pad(image, width, height, left, top, to.padding)
+    else:
+        image = image.crop((left, top, left + width, top + height))
+    return image.resize((to.width, to.height), filter_)
+
+
+def _window(size: tuple[int, int], to: Resize) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size and corner of the window that is resized, px: inside the photo to crop, around it to pad.
+
+    The window's sides are fastai's floating-point expression: 115 px wide gives 114, since 115 / 224 * 224 is 114.99….
+    """
+    w, h = size
+    across, down = w / to.width, h / to.height
+    scale = max(across, down) if to.method == "pad" else min(across, down)
+    width, height = int(scale * to.width), int(scale * to.height)
+    if not width or not height:
+        raise PhotoError(
+            f"photo: {w} x {h} px is too small for a window of {to.width} : {to.height} (give a larger photo)"
+        )
+    return (width, height), (int(0.5 * (w - width)), int(0.5 * (h - height)))
+
+
+_PAD_MODES = {"zeros": "constant", "border": "edge", "reflection": "reflect"}
+
+
+def _pad(image: Image.Image, width: int, height: int, left: int, top: int, padding: str) -> Image.Image:
+    """fastai's ``_do_crop_pad``, whose padding is torchvision's: numpy's ``pad``."""
+    box = (max(left, 0), max(top, 0), min(left + width, image.width), min(top + height, image.height))
+    image = image.crop(box)
+    before, after = (
+        (max(-left, 0), max(-top, 0)),
+        (width - image.width - max(-left, 0), height - image.height - max(-top, 0)),
+    )
+    if before == after == (0, 0):
+        return image
+    sides = ((before[1], after[1]), (before[0], after[0]), (0, 0))
+    return Image.fromarray(np.pad(np.asarray(image), sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
+
+
+def pixels(photo: Photo, to: Resize, orientation: str) -> NDArray[np.uint8]:
+    """The uint8 [height, width, 3] that the network sees of a photo. Raises `PhotoError` as `read` and `resize` do."""
+    image = read(photo, orientation)
+    try:
+        return np.asarray(resize(image, to))
+    except MemoryError as error:
+        raise PhotoError(
+            f"{name_of(photo)}: {image.width} x {image.height} px do not fit into memory (give a smaller photo)"
+        ) from error

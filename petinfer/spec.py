@@ -1,0 +1,128 @@
+"""What a model file says of itself: the JSON in its metadata entry ``petinfer``, written by export, read by the runtime.
+
+- ``schema``: 1.
+- ``labels``: the words for the classes, in the order of the model's outputs.
+- ``resize``: ``method`` (crop, squish or pad), ``size`` ([height, width], px), ``padding`` (zeros, border or
+  reflection), ``resample`` (Pillow's name for the filter).
+- ``orientation``: ``stored`` (pixels as the file stores them, as fastai does) or ``upright`` (turned as EXIF asks).
+- ``precision``: fp32, fp16 or int8.
+- ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. For people;
+  any JSON objects.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .errors import ModelError
+
+SCHEMA = 1
+METADATA_KEY = "petinfer"
+METHODS = ("crop", "squish", "pad")
+PADDINGS = ("zeros", "border", "reflection")
+RESAMPLES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+ORIENTATIONS = ("stored", "upright")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a photo becomes the square (or rectangle) that the network sees: fastai's ``Resize``, at validation."""
+
+    height: int
+    width: int
+    method: str = "crop"
+    padding: str = "reflection"
+    resample: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("method", self.method, METHODS),
+            ("padding", self.padding, PADDINGS),
+            ("resample", self.resample, RESAMPLES),
+        ):
+            _check_one_of(f"resize.{name}", value, allowed)
+        for side in (self.height, self.width):
+            if not _is_count(side):
+                raise ModelError(f"model: resize.size holds {side!r}, not a number of pixels (export it again)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The description of one model file; see the module's docstring for the entries."""
+
+    labels: tuple[str, ...]
+    resize: Resize
+    orientation: str = "stored"
+    precision: str = "fp32"
+    origin: dict[str, Any] = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_one_of("orientation", self.orientation, ORIENTATIONS)
+        _check_one_of("precision", self.precision, PRECISIONS)
+        if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
+            raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more words (export it again)")
+        if len(set(self.labels)) < len(self.labels):
+            raise ModelError(f"model: labels {list(self.labels)!r} name one class twice (export it again)")
+
+    def to_json(self) -> str:
+        """The metadata entry."""
+        resize = {**asdict(self.resize), "size": [self.resize.height, self.resize.width]}
+        del resize["height"], resize["width"]
+        return json.dumps({"schema": SCHEMA, **asdict(self), "resize": resize}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Read the metadata entry.
+
+        Raises:
+            ModelError: it is no JSON object, of another schema, or an entry is missing, unknown or out of range.
+        """
+        content = _object("metadata", _parse(text))
+        if content.pop("schema", None) != SCHEMA:
+            raise ModelError(
+                f"model: its schema is not {SCHEMA}, the one known here (export it again, or upgrade petinfer)"
+            )
+        _check_entries("metadata", content, set(cls.__dataclass_fields__))
+        resize = _object("resize", content.pop("resize"))
+        _check_entries("resize", resize, {"method", "size", "padding", "resample"})
+        size, labels = resize.pop("size"), content.pop("labels")
+        if not isinstance(size, list) or len(size) != 2:
+            raise ModelError(f"model: resize.size is {size!r}, not [height, width] (export it again)")
+        if not isinstance(labels, list):
+            raise ModelError(f"model: labels are {labels!r}, not a list (export it again)")
+        for name in ("origin", "score", "parity"):
+            _object(name, content[name])
+        return cls(labels=tuple(labels), resize=Resize(size[0], size[1], **resize), **content)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"model: its metadata is not JSON: {error} (export it again)") from error
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ModelError(f"model: {name} is {value!r}, not a JSON object (export it again)")
+    return value
+
+
+def _check_entries(name: str, content: dict[str, Any], expected: set[str]) -> None:
+    for problem, entries in (("lacks", expected - set(content)), ("holds an unknown", set(content) - expected)):
+        if entries:
+            raise ModelError(f"model: its {name} {problem} {min(entries)!r} (export it again)")
+
+
+def _check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ModelError(f"model: {name} is {value!r}, not one of {', '.join(allowed)} (export it again)")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536

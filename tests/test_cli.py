@@ -1,0 +1,128 @@
+"""The command line: exact output, exit codes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from petinfer import Classifier
+from petinfer.cli import main
+
+
+def petinfer(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin, catch_exceptions=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, cat_photo: Path) -> Path:
+    """Photos in an order that differs from that of their names, one in a folder below, and a text file."""
+    for name in ("b.jpg", "a.JPG", "below/c.jpeg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(cat_photo, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a photo")
+    return tmp_path
+
+
+def test_the_table_gives_label_probability_and_path(cat_photo: Path) -> None:
+    probability = Classifier().predict(cat_photo).probability
+    result = petinfer("classify", cat_photo)
+    assert (result.exit_code, result.stdout) == (0, f"cat  {probability:7.2%}  {cat_photo}\n")
+
+
+def test_json_is_one_record_an_input_in_the_order_given(folder: Path) -> None:
+    result = petinfer("classify", "--json", folder / "b.jpg", folder / "nowhere.jpg", folder / "a.JPG")
+    records = json.loads(result.stdout)
+    assert [record["path"] for record in records] == [str(folder / name) for name in ("b.jpg", "nowhere.jpg", "a.JPG")]
+    assert list(records[0]) == ["path", "label", "probability", "probabilities"]
+    assert records[1] == {
+        "path": str(folder / "nowhere.jpg"),
+        "error": f"{folder}/nowhere.jpg: no such file (check the path)",
+    }
+    assert result.exit_code == 1
+
+
+def test_a_folder_is_searched_in_a_stable_order(folder: Path) -> None:
+    result = petinfer("classify", "--jsonl", folder)
+    paths = [json.loads(line)["path"] for line in result.stdout.splitlines()]
+    assert paths == [str(folder / name) for name in ("a.JPG", "b.jpg", "below/c.jpeg")]
+    assert result.exit_code == 0
+
+
+def test_a_dash_is_a_photo_on_standard_input(cat_photo: Path) -> None:
+    result = petinfer("classify", "-", "--jsonl", stdin=cat_photo.read_bytes())
+    assert json.loads(result.stdout)["path"] == "-"
+    assert json.loads(result.stdout)["label"] == "cat"
+
+
+def test_csv_has_a_column_a_class(folder: Path) -> None:
+    rows = list(
+        csv.DictReader(io.StringIO(petinfer("classify", "--csv", folder / "b.jpg", folder / "notes.txt").stdout))
+    )
+    assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error"]
+    assert (rows[0]["label"], rows[0]["cat"], rows[0]["error"]) == ("cat", rows[0]["probability"], "")
+    assert (rows[1]["label"], rows[1]["error"]) == ("", f"{folder}/notes.txt: not a photo of a known format "
+                                                        "(known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM)")  # fmt: skip
+
+
+def test_top_gives_the_most_probable_classes(cat_photo: Path) -> None:
+    assert list(json.loads(petinfer("classify", "--jsonl", "--top", 1, cat_photo).stdout)["probabilities"]) == ["cat"]
+    assert petinfer("classify", "--top", 2, cat_photo).stdout.split()[::2] == ["cat", "dog", str(cat_photo)]
+
+
+def test_an_error_in_the_table_goes_to_standard_error(folder: Path) -> None:
+    result = petinfer("classify", folder / "notes.txt", folder / "b.jpg")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ") and "notes.txt" in result.stderr
+    assert result.stdout.endswith(f"  {folder / 'b.jpg'}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify"], "Missing argument 'PHOTO...'"),
+        (["classify", "--model", "none.onnx", "x.jpg"], "Error: none.onnx: no such model file"),
+        (["classify", "--device", "abacus", "x.jpg"], "Error: device abacus: unknown"),
+        (["classify", "--threads", "4096", "x.jpg"], "Error: threads: 4096 cannot be had"),
+        (["bench", "nowhere.jpg"], "Error: nowhere.jpg: no such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
+    result = petinfer(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_folder_without_photos_is_exit_2(tmp_path: Path) -> None:
+    result = petinfer("classify", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no photos in this folder" in result.stderr
+
+
+def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
+    program = f"{sys.executable} -c 'from petinfer.cli import main; main()'"
+    command = f"{program} classify --jsonl {cat_photo} {cat_photo} | head -c 1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("{", "")
+
+
+def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
+    content = json.loads(petinfer("bench", cat_photo, "--json", "--queries", 3, "--duration", 0, "--threads", 1).stdout)
+    assert (content["provider"], content["threads"], content["precision"]) == ("CPUExecutionProvider", 1, "int8")
+    assert list(content["milliseconds"]) == ["decode", "resize", "inference", "total"]
+    assert list(content["milliseconds"]["total"]) == ["p50", "p90", "p99"]
+    assert [len(samples) for samples in content["samples"].values()] == [3, 3, 3, 3]
+    steps = [content["samples"][step] for step in ("decode", "resize", "inference")]
+    assert [sum(parts) for parts in zip(*steps, strict=True)] == pytest.approx(content["samples"]["total"])
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in main.commands if f"petinfer {name}" not in readme] == []

@@ -1,0 +1,103 @@
+"""From a photo to pixels: what is read, what is refused, and how."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from petinfer import PhotoError
+from petinfer.image import pixels, read, resize
+from petinfer.spec import Resize
+
+SQUARE = Resize(224, 224)
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """A picture without two equal columns or rows next to each other."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([x * 7 % 256, y * 5 % 256, (x + y) * 3 % 256], 2).astype(np.uint8))
+
+
+def test_a_photo_becomes_the_square_that_the_network_sees(cat_photo: Path) -> None:
+    found = pixels(cat_photo, SQUARE, "stored")
+    assert (found.dtype, found.shape) == (np.uint8, (224, 224, 3))
+
+
+def test_every_door_gives_the_same_pixels(cat_photo: Path) -> None:
+    expected = pixels(cat_photo, SQUARE, "stored")
+    with Image.open(cat_photo) as image:
+        array = np.asarray(image.convert("RGB"))
+        doors = [str(cat_photo), cat_photo.read_bytes(), io.BytesIO(cat_photo.read_bytes()), image, array]
+        for door in doors:
+            assert np.array_equal(pixels(door, SQUARE, "stored"), expected), type(door)
+
+
+def test_the_crop_follows_fastais_floating_point_expression() -> None:
+    """115 / 224 * 224 is 114.99…: fastai crops 115 x 300 to 114 x 114, one column and row less than min(w, h)."""
+    image = gradient(115, 300)
+    expected = image.crop((0, 93, 114, 93 + 114)).resize((224, 224), Image.Resampling.BILINEAR)
+    assert resize(image, SQUARE).tobytes() == expected.tobytes()
+
+
+def test_squish_ignores_the_shape() -> None:
+    image = gradient(300, 100)
+    expected = image.resize((64, 32), Image.Resampling.BICUBIC)
+    assert resize(image, Resize(32, 64, "squish", resample="bicubic")).tobytes() == expected.tobytes()
+
+
+def test_padding_with_zeros_centres_the_photo() -> None:
+    found = np.asarray(resize(gradient(200, 100), Resize(100, 100, "pad", "zeros")))
+    assert not found[:24].any() and not found[-24:].any() and found[26:-26].any()
+
+
+def test_upright_turns_the_photo_and_stored_does_not(lying_photo: Path) -> None:
+    assert read(lying_photo, "stored").size == (300, 451)
+    assert read(lying_photo, "upright").size == (451, 300)
+
+
+def test_a_turned_pillow_image_is_turned_too(lying_photo: Path) -> None:
+    with Image.open(lying_photo) as image:
+        assert read(image, "upright").size == (451, 300)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.new(mode, (30, 20))
+    assert pixels(image, Resize(8, 8), "stored").shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: no such file (check the path)"),
+        (b"", "photo: not a photo of a known format (known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM)"),
+        (np.zeros((4, 4)), "array: float64 [4, 4] is not an RGB photo (give uint8 [height, width, 3])"),
+        (np.zeros((0, 4, 3), np.uint8), "array: uint8 [0, 4, 3] is not an RGB photo (give uint8 [height, width, 3])"),
+        (7, "photo: a int is none (give a path, bytes, a binary file, a Pillow image or an array)"),
+    ],
+)
+def test_what_is_no_photo_is_told_in_one_line(photo: object, message: str) -> None:
+    with pytest.raises(PhotoError) as caught:
+        pixels(photo, SQUARE, "stored")  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_a_truncated_photo_is_told(cat_photo: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half.jpg"
+    half.write_bytes(cat_photo.read_bytes()[:20000])
+    with pytest.raises(PhotoError, match=r"half.jpg: cannot be read: image file is truncated"):
+        pixels(half, SQUARE, "stored")
+
+
+def test_a_folder_is_no_photo(tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="cannot be read"):
+        pixels(tmp_path, SQUARE, "stored")
+
+
+def test_a_photo_too_small_for_the_shape_is_told() -> None:
+    with pytest.raises(PhotoError, match="too small for a window of 2 : 224"):
+        resize(gradient(10, 1), Resize(224, 2))

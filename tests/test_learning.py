@@ -1,0 +1,221 @@
+"""The Learner and how it learns: weights from a file, checkpoints, and a run as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fastai.vision.all import Learner, Normalize, error_rate, load_learner, vision_learner
+from safetensors.torch import load_file, save_file
+from torchvision.models import resnet18
+
+from train.data import dataloaders, find_photos, random_split
+from train.errors import TrainingError
+from train.learning import make_learner, seed_everything
+from train.recipe import Recipe
+
+SMALL = Recipe(arch="resnet18", size=64, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Starting weights of resnet18 without its last layer, half precision, as the issue's resnet34 file is made."""
+    torch.manual_seed(0)
+    state = {name: tensor.half() for name, tensor in resnet18().state_dict().items() if not name.startswith("fc.")}
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    save_file({name: tensor for name, tensor in state.items() if "num_batches" not in name}, path)
+    return path
+
+
+def learner(photos: Path, weights: Path | None) -> Learner:
+    seed_everything(1)
+    split = random_split(find_photos(photos, "species"), photos, SMALL)
+    return make_learner(dataloaders(photos, split, SMALL), SMALL, weights)
+
+
+def test_weights_from_a_file_lead_to_the_pipeline_of_pretrained_ones(
+    drawn_photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights once as our file, once where torch.hub finds them as torchvision's: the Learners are equal."""
+    state = resnet18().state_dict() | {name: tensor.float() for name, tensor in load_file(weights).items()}
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    ours, theirs = learner(drawn_photos, weights), learner(drawn_photos, None)
+    body = {name for name in ours.model.state_dict() if name.startswith("0.")}
+    assert body and ours.model.state_dict().keys() == theirs.model.state_dict().keys()
+    for name in body:
+        assert torch.equal(ours.model.state_dict()[name], theirs.model.state_dict()[name]), name
+    for learn in (ours, theirs):
+        assert [p.requires_grad for p in learn.model.parameters()] == [
+            p.requires_grad for p in theirs.model.parameters()
+        ]
+        assert learn.opt.frozen_idx == 2
+        assert [type(f) for f in learn.dls.after_batch.fs] == [type(f) for f in theirs.dls.after_batch.fs]
+    statistics = [next(f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)) for learn in (ours, theirs)]
+    assert torch.equal(statistics[0].mean, statistics[1].mean) and torch.equal(statistics[0].std, statistics[1].std)
+
+
+def test_the_learner_is_the_lessons(drawn_photos: Path, weights: Path) -> None:
+    ours = learner(drawn_photos, weights)
+    lesson = vision_learner(ours.dls, resnet18, metrics=error_rate, pretrained=False)
+    assert str(ours.model) == str(lesson.model)
+    assert type(ours.loss_func) is type(lesson.loss_func) and ours.opt_func is lesson.opt_func
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no weights for resnet18"),
+        (b"\x10\0\0\0\0\0\0\0{}", "no weights for resnet18"),
+    ],
+)
+def test_a_damaged_weights_file_is_told(drawn_photos: Path, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError, match=message):
+        learner(drawn_photos, tmp_path / "weights.safetensors")
+
+
+def test_weights_of_another_architecture_are_told(drawn_photos: Path, tmp_path: Path, weights: Path) -> None:
+    state = load_file(weights)
+    save_file(
+        {name: tensor for name, tensor in state.items() if name != "layer2.0.conv1.weight"},
+        tmp_path / "few.safetensors",
+    )
+    with pytest.raises(TrainingError, match=r"few.safetensors: no weights for resnet18: lacks layer2.0.conv1.weight"):
+        learner(drawn_photos, tmp_path / "few.safetensors")
+    save_file(state | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(TrainingError, match=r"holds an unknown extra.weight"):
+        learner(drawn_photos, tmp_path / "more.safetensors")
+
+
+def train(out: Path, photos: Path, weights: Path, *more: object, epochs: int = 1) -> subprocess.Popen[str]:
+    """A run in a process of its own, on small photos."""
+    recipe = out.parent / "recipe.json"
+    recipe.write_text(json.dumps({"arch": "resnet18", "size": 64, "batch_size": 8, "epochs": epochs}))
+    command = [
+        sys.executable,
+        "-m",
+        "train",
+        "--data",
+        photos,
+        "--weights",
+        weights,
+        "--out",
+        out,
+        "--recipe",
+        recipe,
+        *more,
+    ]
+    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path, weights: Path) -> tuple[Path, str]:
+    """A finished run of the lesson on the drawn photos, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "lesson"
+    process = train(out, drawn_photos, weights)
+    printed, problems = process.communicate()
+    assert process.returncode == 0, problems
+    return out, printed
+
+
+def test_a_run_prints_what_the_lesson_prints(run: tuple[Path, str]) -> None:
+    _, printed = run
+    assert "error rate: " in printed and "loss: " in printed
+    assert "Is this a cat?: " in printed and "Probability it's a cat: " in printed
+
+
+def test_a_run_keeps_the_learner_its_weights_its_settings_and_its_split(run: tuple[Path, str]) -> None:
+    out, _ = run
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["labels"] == ["dog", "cat"]
+    assert recipe["preprocessing"]["resize"] == {
+        "method": "crop",
+        "size": [64, 64],
+        "pad_mode": "reflection",
+        "resample": 2,
+    }
+    assert recipe["preprocessing"]["normalize"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert len(recipe["outcome"]["log"]) == 2
+    assert {"fastai", "torch", "python"} <= set(recipe["versions"])
+    pickled = load_learner(out / "learner.pkl").model.state_dict()
+    for name, tensor in load_file(out / "model.safetensors").items():
+        assert torch.equal(tensor, pickled[name]), name
+    assert not list(out.glob("*.part"))
+
+
+def test_predict_prints_what_the_lesson_prints(run: tuple[Path, str], drawn_photos: Path) -> None:
+    command = [sys.executable, "-m", "train", "predict", run[0], drawn_photos / "Abyssinian_1.png"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] in ("Is this a cat?: True", "Is this a cat?: False")
+    assert lines[1].startswith("Probability it's a cat: ") and len(lines[1].split(".")[1]) == 6
+
+
+def test_a_run_is_not_written_over(run: tuple[Path, str], drawn_photos: Path, weights: Path) -> None:
+    process = train(run[0], drawn_photos, weights)
+    printed, problems = process.communicate()
+    assert (process.returncode, printed) == (2, "")
+    assert problems.strip().endswith(f"{run[0]}: holds a run already (another --out, or --resume to go on with it)")
+
+
+@pytest.mark.parametrize("argument", ["--data", "--weights"])
+def test_a_missing_folder_or_file_is_one_line_and_exit_2(
+    argument: str, drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    process = train(tmp_path / "run", drawn_photos, weights, argument, tmp_path / "nowhere")
+    printed, problems = process.communicate()
+    assert (process.returncode, printed) == (2, "")
+    assert problems.splitlines()[-1].startswith(f"Error: {tmp_path}/nowhere: ") and "Traceback" not in problems
+
+
+def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn_photos: Path) -> None:
+    """A proxy that refuses stands for a network that is not there."""
+    nowhere = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+        "FASTAI_HOME": str(tmp_path),
+        "TORCH_HOME": str(tmp_path),
+    }
+    for more in ([], ["--data", str(drawn_photos)]):
+        command = [sys.executable, "-m", "train", "--out", str(tmp_path / "run"), *more]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | nowhere)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in done.stderr
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_number_of_epochs(
+    drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = train(out, drawn_photos, weights, epochs=6)
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoint.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)  # until there is something to lose
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (out / "model.safetensors").exists()
+    resumed = train(out, drawn_photos, weights, "--resume", epochs=6)
+    _, problems = resumed.communicate()
+    assert resumed.returncode == 0, problems
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert (recipe["settings"]["epochs"], len(recipe["outcome"]["log"])) == (6, 7)
+    assert (out / "model.safetensors").exists() and (out / "learner.pkl").exists()
+
+
+def test_two_runs_with_one_seed_and_split_predict_alike(
+    run: tuple[Path, str], drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    process = train(tmp_path / "again", drawn_photos, weights, "--split", run[0] / "split.json")
+    _, problems = process.communicate()
+    assert process.returncode == 0, problems
+    first, again = (load_file(folder / "model.safetensors") for folder in (run[0], tmp_path / "again"))
+    for name in first:
+        assert torch.equal(first[name], again[name]), name

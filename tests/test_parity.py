@@ -1,0 +1,115 @@
+"""Whether a file answers as its Learner does: the measures, the gates, and the refusal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.parity import GATES, Gate, compare, wilson_interval
+from export.truth import true_classes
+
+LABELS = ("dog", "cat")
+PHOTOS = [Path("beagle_1.jpg"), Path("Cat_2.jpg"), Path("pug_3.jpg")]
+REFERENCE = np.array([[2.0, -2.0], [-1.0, 1.0], [0.1, 0.0]])
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+def test_a_file_that_answers_alike_is_no_distance_away() -> None:
+    parity = compare(REFERENCE, probabilities_of(REFERENCE), REFERENCE, PHOTOS, LABELS)
+    assert (parity.probability_max, parity.logit_max, parity.flips) == (pytest.approx(0, abs=1e-15), 0, [])
+    assert parity.failures(GATES["fp32"]) == []
+
+
+def test_a_flipped_decision_is_told_with_its_margin() -> None:
+    logits = REFERENCE.copy()
+    logits[2] = [0.0, 0.1]
+    parity = compare(REFERENCE, probabilities_of(logits), logits, PHOTOS, LABELS)
+    assert parity.logit_max == pytest.approx(0.1)
+    (flip,) = parity.flips
+    assert (flip["photo"], flip["learner"], flip["file"]) == ("pug_3.jpg", "dog", "cat")
+    assert flip["margin"] == pytest.approx(np.tanh(0.05))
+
+
+def test_errors_are_counted_against_the_truth_that_names_tell() -> None:
+    parity = compare(
+        REFERENCE, probabilities_of(-REFERENCE), -REFERENCE, PHOTOS, LABELS, true_classes(PHOTOS, "species", LABELS)
+    )
+    assert (parity.judged, parity.errors, parity.original_errors) == (3, 3, 0)
+    assert parity.score("three photos")["errors"] == 3
+
+
+def test_a_photo_whose_breed_is_unknown_is_not_judged() -> None:
+    assert true_classes(PHOTOS, "breed", ("pug", "beagle")) == [1, None, 0]
+    assert true_classes([Path("horse/1.jpg")], "folder", ("cow", "horse")) == [1]
+
+
+def test_a_gate_names_what_fails_it() -> None:
+    logits = np.add(REFERENCE, [[0.0, 0.01]])
+    parity = compare(REFERENCE, probabilities_of(logits), logits, PHOTOS, LABELS)
+    assert parity.failures(Gate(1, 1, 1)) == []
+    (largest, p99) = parity.failures(GATES["fp32"])
+    assert largest == "largest |Δ probability| is 0.0025, over 1e-05"
+    assert p99.startswith("99th percentile of |Δ probability|")
+
+
+def test_what_is_not_a_number_fails_a_gate() -> None:
+    parity = compare(REFERENCE, REFERENCE * np.nan, REFERENCE, PHOTOS, LABELS)
+    assert "largest |Δ probability| is nan, over 1e-05" in parity.failures(GATES["fp32"])
+
+
+def test_the_wilson_interval_is_the_books() -> None:
+    """Brown, Cai and DasGupta (2001) give the formula; 7 of 1,000 is 0.34 % to 1.44 %."""
+    assert wilson_interval(7, 1000) == pytest.approx((0.0034, 0.0144), abs=5e-5)
+    assert wilson_interval(0, 10)[0] == 0.0
+
+
+def export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "export", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_a_source_that_is_none_is_one_line_and_exit_2(tmp_path: Path, drawn_photos: Path) -> None:
+    (tmp_path / "no.pkl").write_bytes(b"not a pickle")
+    for source in (tmp_path / "nowhere.pkl", tmp_path / "no.pkl", tmp_path):
+        done = export(source, "--out", tmp_path / "out", "--photos", drawn_photos)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].startswith(f"Error: {source}: ") and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_answers_otherwise_is_refused_and_not_put_in_place(
+    tiny_learner: Path, drawn_photos: Path, tmp_path: Path
+) -> None:
+    """A Learner whose statistics change after they were read: what export measures must catch it."""
+    code = """
+import sys, torch
+import export.graph as graph
+honest = graph.PixelsToAnswers.__init__
+def wrong_mean(self, model, statistics):
+    honest(self, model, ((0.5, 0.5, 0.5), statistics[1]))
+graph.PixelsToAnswers.__init__ = wrong_mean
+from export.__main__ import main
+main(sys.argv[1:])
+"""
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        tiny_learner,
+        "--out",
+        tmp_path / "out",
+        "--photos",
+        drawn_photos,
+        "--limit",
+        "4",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Error: fp32: largest |Δ probability| is " in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

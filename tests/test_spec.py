@@ -1,0 +1,64 @@
+"""What a model file says of itself: there and back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from petinfer import ModelError
+from petinfer.spec import Resize, Spec
+
+SPEC = Spec(
+    ("dog", "cat"), Resize(224, 160, "pad", "border", "bicubic"), "upright", "int8", {"architecture": "resnet34"}
+)
+
+
+def test_a_description_survives_the_file() -> None:
+    assert Spec.from_json(SPEC.to_json()) == SPEC
+
+
+def test_size_is_height_then_width() -> None:
+    assert json.loads(SPEC.to_json())["resize"]["size"] == [224, 160]
+
+
+def changed(**entries: object) -> str:
+    """The description with some entries replaced; None takes one out."""
+    content = json.loads(SPEC.to_json()) | entries
+    return json.dumps({key: value for key, value in content.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "its metadata is not JSON"),
+        ("[]", "metadata is [], not a JSON object"),
+        (changed(schema=2), "its schema is not 1"),
+        (changed(labels=None), "its metadata lacks 'labels'"),
+        (changed(extra=1), "its metadata holds an unknown 'extra'"),
+        (changed(labels=["cat"]), "labels are ['cat'], not two or more words"),
+        (changed(labels="cat dog"), "labels are 'cat dog', not a list"),
+        (changed(labels=["cat", "cat"]), "labels ['cat', 'cat'] name one class twice"),
+        (changed(orientation="sideways"), "orientation is 'sideways', not one of stored, upright"),
+        (changed(precision="int4"), "precision is 'int4', not one of fp32, fp16, int8"),
+        (changed(score=[]), "score is [], not a JSON object"),
+        (changed(resize=7), "resize is 7, not a JSON object"),
+        (changed(resize={"method": "crop"}), "its resize lacks 'padding'"),
+        (
+            changed(resize={"method": "crop", "size": 224, "padding": "zeros", "resample": "bilinear"}),
+            "resize.size is 224, not [height, width]",
+        ),
+        (
+            changed(resize={"method": "crop", "size": [224, -1], "padding": "zeros", "resample": "bilinear"}),
+            "resize.size holds -1, not a number of pixels",
+        ),
+        (
+            changed(resize={"method": "zoom", "size": [2, 2], "padding": "zeros", "resample": "bilinear"}),
+            "resize.method is 'zoom', not one of crop, squish, pad",
+        ),
+    ],
+)
+def test_a_wrong_description_is_told_by_its_entry(text: str, message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        Spec.from_json(text)
+    assert message in str(caught.value)
