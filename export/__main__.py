@@ -25,7 +25,8 @@ from petinfer.spec import ORIENTATIONS, Spec  # noqa: E402
 
 from .card import card  # noqa: E402
 from .errors import ExportError, ParityError  # noqa: E402
-from .graph import describe, export_graph, save  # noqa: E402
+from .golden import golden_answers  # noqa: E402
+from .graph import export_graph, seal  # noqa: E402
 from .learner import Original, load_original  # noqa: E402
 from .parity import GATES, Parity, compare, file_answers, learner_logits, table  # noqa: E402
 from .quantize import quantize  # noqa: E402
@@ -145,10 +146,10 @@ def _finish(
     """Write one model file, compare it through petinfer, and let it say how it did."""
     path = folder / f"model-{precision}.onnx"
     spec = Spec(original.labels, original.resize, orientation, precision, original.origin)
-    describe(model, spec)
-    save(model, path)
+    seal(model, spec, path)
     click.echo(f"{precision} answers them", err=True)
-    probabilities, logits = file_answers(Classifier(path, device="cpu", orientation="stored"), photos.comparison)
+    classifier = Classifier(path, device="cpu", orientation="stored")
+    probabilities, logits = file_answers(classifier, photos.comparison)
     truth = true_classes(photos.comparison, photos.truth, original.labels) if photos.truth else None
     parity = compare(reference, probabilities, logits, photos.comparison, original.labels, truth)
     worse = parity.failures(GATES[precision])
@@ -156,9 +157,9 @@ def _finish(
         spec,
         score=parity.score(photos.compared_on),
         parity=parity.summary() | ({"allowed_worse": worse} if worse else {}),
+        golden=golden_answers(original, classifier),
     )
-    describe(model, spec)
-    save(model, path)
+    seal(model, spec, path)
     (folder / f"parity-{precision}.json").write_text(
         json.dumps(parity.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from petinfer.spec import METADATA_KEY, Spec
 
-from .learner import Original, Statistics
+from .learner import Original, Resampling, Statistics
 
 OPSET = 18
 
@@ -24,9 +26,14 @@ class PixelsToAnswers(nn.Module):
 
     scale: Tensor
     shift: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
 
-    def __init__(self, model: nn.Module, statistics: Statistics | None) -> None:
+    def __init__(self, model: nn.Module, statistics: Statistics | None, resampling: Resampling | None = None) -> None:
         super().__init__()
+        rows, columns = resampling or (None, None)
+        self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
+        self.register_buffer("columns", None if columns is None else torch.from_numpy(columns.T.copy()))
         self.model = _with_plain_pooling(model)
         mean, std = statistics or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same
@@ -34,8 +41,11 @@ class PixelsToAnswers(nn.Module):
         self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise, classify, softmax."""
-        logits = self.model(image.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        """Resample where the Learner does, normalise, classify, softmax."""
+        pixels = image.permute(0, 3, 1, 2).float()
+        if self.rows is not None and self.columns is not None:
+            pixels = self.rows @ pixels @ self.columns
+        logits = self.model(pixels * self.scale + self.shift)
         return logits.softmax(1), logits
 
 
@@ -63,7 +73,7 @@ def export_graph(original: Original) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            PixelsToAnswers(copy.deepcopy(original.model), original.statistics).eval(),
+            PixelsToAnswers(copy.deepcopy(original.model), original.statistics, original.resampling).eval(),
             (example,),
             input_names=["image"],
             output_names=["probabilities", "logits"],
@@ -96,13 +106,16 @@ def _forget_where_it_came_from(model: onnx.ModelProto) -> None:
         node.doc_string = ""
 
 
+def seal(model: onnx.ModelProto, spec: Spec, path: Path) -> None:
+    """Write the model with its description and the sha256 of both: one file, no external data."""
+    describe(model, replace(spec, sha256="0" * 64))
+    unsealed = model.SerializeToString()
+    describe(model, replace(spec, sha256=hashlib.sha256(unsealed).hexdigest()))
+    path.write_bytes(model.SerializeToString())
+
+
 def describe(model: onnx.ModelProto, spec: Spec) -> None:
-    """Write the description into the model, in place of one that it had."""
+    """Put the description into the model, in place of one that it had."""
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=METADATA_KEY, value=spec.to_json())])
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """One file, no external data."""
-    onnx.save_model(model, str(path))

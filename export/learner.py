@@ -5,13 +5,15 @@ Everything the runtime must reproduce is read off here: labels, resize, statisti
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import json
+import pathlib
 import pickle
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +41,9 @@ from torch import nn
 from petinfer.spec import Resize
 
 from .errors import ExportError
+from .resampling import Matrix, measure_resampling
 
+Resampling = tuple[Matrix, Matrix]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -52,6 +56,7 @@ class Original:
     resize: Resize
     statistics: Statistics | None  # mean and standard deviation by channel, of pixels in 0 to 1
     origin: dict[str, Any] = field(default_factory=dict)
+    resampling: Resampling | None = None  # of the batch, by rows and by columns, before the statistics
 
     @property
     def model(self) -> nn.Module:
@@ -77,7 +82,7 @@ def load_original(source: Path, photo: Path, labels: Sequence[str] | None = None
         raise ExportError(
             f"--labels: {len(labels)} words for the {len(original.labels)} classes {', '.join(original.labels)} (name each)"
         )
-    return Original(original.learn, tuple(labels), original.resize, original.statistics, original.origin)
+    return replace(original, labels=tuple(labels))
 
 
 def _load_run(folder: Path, photo: Path) -> Original:
@@ -110,17 +115,11 @@ def _load_run(folder: Path, photo: Path) -> Original:
 
 
 def _rebuild(arch: str, labels: tuple[str, ...], resize: Resize, statistics: Statistics | None, photo: Path) -> Learner:
-    fastai_resize = FastaiResize(
-        (resize.height, resize.width),
-        resize.method,
-        resize.padding,
-        (Image.Resampling[resize.resample.upper()], Image.Resampling.NEAREST),
-    )
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=list(labels), sort=False)),
         get_y=lambda _: labels[0],
         splitter=lambda items: ([0], [1]),
-        item_tfms=fastai_resize,
+        item_tfms=fastai_resize(resize),
         batch_tfms=Normalize.from_stats(*statistics, cuda=False) if statistics else None,
     )
     dls = block.dataloaders([photo, photo], bs=1, num_workers=0)
@@ -129,11 +128,17 @@ def _rebuild(arch: str, labels: tuple[str, ...], resize: Resize, statistics: Sta
     )
 
 
+def fastai_resize(resize: Resize) -> FastaiResize:
+    """The fastai transform that a model file's resize describes."""
+    resamples = (Image.Resampling[resize.resample.upper()], Image.Resampling.NEAREST)
+    return FastaiResize((resize.height, resize.width), resize.method, resize.padding, resamples)
+
+
 def _load_pickle(path: Path) -> Original:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            learn = load_learner(path, pickle_module=_StandInPickle)
+            learn = load_learner(path, pickle_module=_Pickle)
     except OSError as error:
         raise ExportError(
             f"{path}: cannot be read: {error.strerror} (give a run's folder or a learn.export() file)"
@@ -147,44 +152,55 @@ def _load_pickle(path: Path) -> Original:
         raise ExportError(
             f"{path}: holds a {type(learn).__name__}, not a Learner (give a file that learn.export() wrote)"
         )
-    labels, (resize, statistics) = _labels_of(learn), _preprocessing_of(learn)
+    labels, (resize, statistics, resampling) = _labels_of(learn), _preprocessing_of(learn)
     versions = {name: importlib.metadata.version(name) for name in ("fastai", "torch")}
-    return Original(
-        learn,
-        labels,
-        resize,
-        statistics,
-        {"architecture": _architecture_of(learn), "learner": path.name, "versions": versions},
-    )
+    origin = {"architecture": _architecture_of(learn), "learner": path.name, "versions": versions}
+    return Original(learn, labels, resize, statistics, origin, resampling)
 
 
-class _StandIn:
-    """In place of a name of a notebook that prediction never calls, such as the function that labelled its photos."""
+class _Absent(type):
+    """The class of what stands in for what is not here: the function that labelled the photos, in somebody's notebook.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    It can be loaded, and raises when it is called.
+    """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        name = f"{cls.__module__}.{cls.__qualname__}"
         raise ExportError(
-            "learner: prediction calls a function that its notebook defined (define it in an importable module)"
+            f"learner: prediction calls {name}, which is not here (install it, or put it into a module here)"
         )
 
 
-class _StandInUnpickler(pickle.Unpickler):
+class _Unpickler(pickle.Unpickler):
+    """Load what a notebook, Windows or another Python wrote."""
+
     def find_class(self, module: str, name: str) -> Any:
+        package = module.split(".")[0]
+        if package == "pathlib":  # WindowsPath cannot be made here; Python 3.13 wrote pathlib._local
+            return getattr(pathlib, "PureWindowsPath" if "Windows" in name else name)
         try:
             return super().find_class(module, name)
-        except AttributeError:
-            if module != "__main__":
-                raise
-            print(f"{module}.{name}: not here, and not needed to predict; something stands in for it", file=sys.stderr)
-            return type(name, (_StandIn,), {"__module__": module})
+        except (AttributeError, ImportError) as error:
+            if package != "__main__" and find_spec(package) is not None:
+                raise ExportError(_gone(module, name)) from error
+            told = f"{module}.{name} is not here: left out, as prediction hardly calls it"
+            print(told, file=sys.stderr)
+            return _Absent(name, (), {"__module__": module})
 
 
-class _StandInPickle:
+def _gone(module: str, name: str) -> str:
+    """Which version has what this pickle names and the installed one has not."""
+    package = module.split(".")[0]
+    before = module in ("fastcore.transform", "fastcore.dispatch")  # gone since fastai 2.8
+    remedy = "pip install 'fastai<2.8'" if before else f"install the {package} that saved the Learner"
+    return f"learner: {module}.{name} is not in {package} {importlib.metadata.version(package)} ({remedy})"
+
+
+class _Pickle:
     """What ``torch.load`` takes as its ``pickle_module``."""
 
     __name__ = "pickle"
-    Unpickler = _StandInUnpickler
+    Unpickler = _Unpickler
     load = staticmethod(pickle.load)
 
 
@@ -202,33 +218,44 @@ def _architecture_of(learn: Learner) -> str:
     return arch if isinstance(arch, str) else getattr(arch, "__name__", type(learn.model).__name__)
 
 
-def _preprocessing_of(learn: Learner) -> tuple[Resize, Statistics | None]:
-    """The resize and the statistics that validation photos go through; a transform of any other kind is refused."""
-    resizes, statistics = [], None
+def _preprocessing_of(learn: Learner) -> tuple[Resize, Statistics | None, Resampling | None]:
+    """What validation photos go through: resize, statistics and resampling; anything else is refused by name."""
+    resizes = []
     for transform in learn.dls.valid.after_item.fs:
         if isinstance(transform, FastaiResize) and transform.split_idx != 0:
             resizes.append(transform)
         elif not isinstance(transform, ToTensor) and transform.split_idx != 0:
-            raise ExportError(
-                f"learner: its item transform {type(transform).__name__} cannot be reproduced (train with Resize alone)"
-            )
-    for transform in learn.dls.valid.after_batch.fs:
-        if isinstance(transform, Normalize):
-            statistics = tuple(tuple(x.flatten().tolist()) for x in (transform.mean, transform.std))
-        elif not isinstance(transform, IntToFloatTensor) and not _idle_at_validation(transform):
-            raise ExportError(
-                f"learner: its batch transform {type(transform).__name__} acts at validation (train without it)"
-            )
+            name = type(transform).__name__
+            raise ExportError(f"learner: its item transform {name} cannot be reproduced (train with Resize alone)")
     if len(resizes) != 1:
         raise ExportError(
-            f"learner: {len(resizes)} Resize transforms where one is needed (train with item_tfms=Resize(224))"
+            f"learner: {len(resizes)} Resize transforms, one is needed (train with item_tfms=Resize(224))"
         )
-    return _resize_of(resizes[0]), statistics  # type: ignore[return-value]
+    resize = _resize_of(resizes[0])
+    return resize, *_batch_transforms_of(learn, (resize.height, resize.width))
 
 
-def _idle_at_validation(transform: Any) -> bool:
-    """Whether an augmentation does nothing to validation photos: all of ``aug_transforms()`` unless it is given a size."""
-    return transform.split_idx == 0 or (isinstance(transform, AffineCoordTfm) and transform.size is None)
+def _batch_transforms_of(learn: Learner, size: tuple[int, int]) -> tuple[Statistics | None, Resampling | None]:
+    statistics: Statistics | None = None
+    resampling: Resampling | None = None
+    for transform in learn.dls.valid.after_batch.fs:
+        if isinstance(transform, Normalize):
+            statistics = (tuple(transform.mean.flatten().tolist()), tuple(transform.std.flatten().tolist()))
+        elif not _on_training_alone(transform) and (matrices := measure_resampling(transform, *size)) is not None:
+            if resampling is not None or statistics is not None:
+                name = type(transform).__name__
+                raise ExportError(
+                    f"learner: its batch transform {name} comes after another resampling (train without it)"
+                )
+            resampling = matrices
+    return statistics, resampling
+
+
+def _on_training_alone(transform: Any) -> bool:
+    """Whether validation passes a transform by. An AffineCoordTfm's ``split_idx`` is that of the last batch it saw."""
+    return isinstance(transform, IntToFloatTensor) or (
+        transform.split_idx == 0 and not isinstance(transform, AffineCoordTfm)
+    )
 
 
 def _resize_of(transform: Any) -> Resize:

@@ -114,7 +114,7 @@ def compare(
     """Compare a file's answers with the Learner's logits ``reference``; all are [photos, classes]."""
     if not len(photos):
         raise ExportError("photos: none to compare on (give a folder with --photos)")
-    expected = _softmax(reference)
+    expected = softmax(reference)
     moved, logit_moved = np.abs(probabilities - expected), np.abs(logits - reference)
     before, after = expected.argmax(1), probabilities.argmax(1)
     margins = np.sort(expected, 1)[:, -1] - np.sort(expected, 1)[:, -2]
@@ -153,7 +153,8 @@ def _judge(before: NDArray[np.intp], after: NDArray[np.intp], truth: Sequence[in
     }
 
 
-def _softmax(logits: Array) -> Array:
+def softmax(logits: Array) -> Array:
+    """Probabilities of logits, [photos, classes]."""
     raised = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(raised / raised.sum(1, keepdims=True))
 

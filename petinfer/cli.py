@@ -208,3 +208,43 @@ def bench(
     click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in next(iter(latency.percentiles().values()))))
     for step, row in latency.percentiles().items():
         click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))
+
+
+@main.command()
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Everything that was found.")
+@click.pass_context
+def verify(context: click.Context, model: Path | None, device: str, threads: int | None, as_json: bool) -> None:
+    """Prove on this device that the model sees and answers what the Learner saw and answered.
+
+    Exits with 1 when it does not.
+    """
+    from dataclasses import asdict
+
+    from .verify import verify as check
+
+    classifier = Classifier(model, device, threads)
+    verdict = check(classifier)
+    if as_json:
+        about = {"model": str(classifier.path), "provider": classifier.provider, "precision": classifier.spec.precision}
+        click.echo(json.dumps({**about, "passed": not verdict.failures, **asdict(verdict)}))
+        context.exit(1 if verdict.failures else 0)
+    click.echo(
+        f"{classifier.path}, {classifier.spec.precision} on {classifier.provider}, {classifier.threads} threads\n"
+    )
+    click.echo(f"{'photo':26}{'pixels':>10}{'|Δp| file':>12}{'|Δp| Learner':>14}")
+    for found in verdict.checks:
+        pixels = "equal" if found.pixels_equal else "differ" if found.decoded_equal else "decoder"
+        flipped = "  flipped" if found.flipped else ""
+        click.echo(f"{found.photo:26}{pixels:>10}{found.moved:12.1e}{found.from_learner:14.1e}{flipped}")
+    for note in verdict.notes:
+        click.echo(f"\nnote: {note}")
+    for failure in verdict.failures:
+        click.echo(f"Error: {failure}", err=True)
+    flips = sum(found.flipped for found in verdict.checks)
+    equal = sum(found.pixels_equal for found in verdict.checks)
+    click.echo(
+        f"\n{equal} of {len(verdict.checks)} photos equal to the pixel, {flips} decisions flipped: "
+        f"{'NOT verified' if verdict.failures else 'verified'}"
+    )
+    context.exit(1 if verdict.failures else 0)

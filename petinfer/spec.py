@@ -6,6 +6,8 @@
   reflection), ``resample`` (Pillow's name for the filter).
 - ``orientation``: ``stored`` (pixels as the file stores them, as fastai does) or ``upright`` (turned as EXIF asks).
 - ``precision``: fp32, fp16 or int8.
+- ``golden``: for each photo in ``petinfer/golden``, what the Learner saw and answered; see `Golden`.
+- ``sha256``: of the whole file, taken with 64 zeros in this place.
 - ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. For people;
   any JSON objects.
 """
@@ -50,6 +52,22 @@ class Resize:
 
 
 @dataclass(frozen=True)
+class Golden:
+    """What fastai made of one golden photo, and what the Learner and the file answered, where the file was exported."""
+
+    size: tuple[int, int]
+    """Width and height of the decoded photo, px."""
+    decoded: str
+    """sha256 of the RGB pixels that the file was decoded to."""
+    pixels: str
+    """sha256 of the pixels that the network saw."""
+    learner: tuple[float, ...]
+    """The Learner's probabilities, in the order of the labels."""
+    file: tuple[float, ...]
+    """The model file's own, on the CPU."""
+
+
+@dataclass(frozen=True)
 class Spec:
     """The description of one model file; see the module's docstring for the entries."""
 
@@ -60,6 +78,8 @@ class Spec:
     origin: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    golden: dict[str, Golden] = field(default_factory=dict)
+    sha256: str = "0" * 64
 
     def __post_init__(self) -> None:
         _check_one_of("orientation", self.orientation, ORIENTATIONS)
@@ -97,7 +117,16 @@ class Spec:
             raise ModelError(f"model: labels are {labels!r}, not a list (export it again)")
         for name in ("origin", "score", "parity"):
             _object(name, content[name])
-        return cls(labels=tuple(labels), resize=Resize(size[0], size[1], **resize), **content)
+        golden = {name: _golden(name, entry) for name, entry in _object("golden", content.pop("golden")).items()}
+        return cls(labels=tuple(labels), resize=Resize(size[0], size[1], **resize), golden=golden, **content)
+
+
+def _golden(name: str, entry: Any) -> Golden:
+    entry = _object(f"golden.{name}", entry)
+    _check_entries(f"golden.{name}", entry, set(Golden.__dataclass_fields__))
+    return Golden(
+        tuple(entry["size"]), entry["decoded"], entry["pixels"], tuple(entry["learner"]), tuple(entry["file"])
+    )
 
 
 def _parse(text: str) -> Any:

@@ -66,16 +66,18 @@ def drawn_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_learner(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path) -> Path:
     """A pickled Learner of the lesson's architecture, trained for a moment on the drawn photos, in a process of its own.
 
-    Its labelling function lived in ``__main__``, as in everybody's notebook.
+    Its labelling function is pickled by reference to a notebook that is not there any more.
     """
     folder = tmp_path_factory.mktemp("learner")
     code = """
 import sys
 from fastai.vision.all import *
-def is_cat(name): return name[0].isupper()
+import types
+notebook = sys.modules["lesson_notebook"] = types.ModuleType("lesson_notebook")  # here while it trains, and gone afterwards
+exec("def is_cat(name): return name[0].isupper()", notebook.__dict__)
 photos = sorted(get_image_files(sys.argv[1]))
 dls = ImageDataLoaders.from_name_func(
-    Path(sys.argv[2]), photos, valid_pct=0.2, seed=42, label_func=is_cat, item_tfms=Resize(224), bs=8, num_workers=0)
+    Path(sys.argv[2]), photos, valid_pct=0.2, seed=42, label_func=notebook.is_cat, item_tfms=Resize(224), bs=8, num_workers=0)
 learn = vision_learner(dls, resnet34, metrics=error_rate, pretrained=False)
 dls.add_tfms([Normalize.from_stats(*imagenet_stats)], "after_batch")
 with learn.no_bar(): learn.fit(2, 1e-3)
@@ -83,3 +85,13 @@ learn.export("export.pkl")
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, drawn_photos, folder], check=True, capture_output=True)
     return folder / "export.pkl"
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_learner: Path, drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model files that ``python -m export`` makes of a pickled Learner."""
+    out = tmp_path_factory.mktemp("exported")
+    command = [sys.executable, "-m", "export", tiny_learner, "--out", out, "--photos", drawn_photos]
+    done = subprocess.run([*command, "--allow-worse"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out

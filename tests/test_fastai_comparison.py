@@ -64,16 +64,6 @@ def test_a_lying_photo_is_stored_as_fastai_sees_it(lying_photo: Path) -> None:
     assert not np.array_equal(pixels(lying_photo, SQUARE, "upright"), fastai_pixels(lying_photo))
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_learner: Path, drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model files that ``python -m export`` makes of a pickled Learner."""
-    out = tmp_path_factory.mktemp("exported")
-    command = [sys.executable, "-m", "export", tiny_learner, "--out", out, "--photos", drawn_photos]
-    done = subprocess.run([*command, "--allow-worse"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
 def test_the_file_answers_what_learn_predict_answers(exported: Path, tiny_learner: Path, drawn_photos: Path) -> None:
     learn: Learner = load_learner(tiny_learner)
     classifier = Classifier(exported / "model-fp32.onnx", orientation="stored")

@@ -17,7 +17,7 @@ warnings.filterwarnings("ignore", category=UserWarning)
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-from fastai.vision.all import Learner, Normalize, PILImage, Resize, load_learner  # noqa: E402
+from fastai.vision.all import Learner, Normalize, PILImage, Resize, load_learner, rank_distrib  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from .data import LABELLINGS, Split, dataloaders, fetch_pets, find_broken, find_photos, near_duplicates, random_split  # noqa: E402
@@ -101,12 +101,15 @@ def train(
     )
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(folder, split, recipe), recipe, weights)
-    out.mkdir(parents=True, exist_ok=True)
-    split.save(out / "split.json")
-    _write_json(out / "recipe.json", {"settings": as_settings(recipe)})
+    if not rank_distrib():  # of several processes, the first writes
+        out.mkdir(parents=True, exist_ok=True)
+        split.save(out / "split.json")
+        _write_json(out / "recipe.json", {"settings": as_settings(recipe)})
     checkpoint = Checkpoint(out / "checkpoint.pth", resume)
     completed = fine_tune(learn, recipe, checkpoint, _teaching(recipe, weights, out))
     _say("" if completed else f"interrupted: what was learnt in {checkpoint.epochs} epochs is kept")
+    if rank_distrib():
+        return
     loss, error = learn.validate()
     click.echo(f"error rate: {error:.4f}   loss: {loss:.4f}   ({len(split.valid)} validation photos)")
     _save(

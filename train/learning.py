@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from fastai.callback.channelslast import ChannelsLast
 from fastai.vision.all import (
     Callback,
     CancelEpochException,
+    CancelFitException,
     CastToTensor,
     CrossEntropyLossFlat,
     ImageDataLoaders,
@@ -25,7 +28,10 @@ from fastai.vision.all import (
     MixedPrecision,
     MixUp,
     error_rate,
+    get_model,
     model_meta,
+    num_distrib,
+    rank_distrib,
     vision_learner,
 )
 from fastai.vision.learner import _default_meta
@@ -179,13 +185,13 @@ class AverageWeights(Callback):
         """Begin from the weights as they are."""
         if self.average is None:
             self.average = AveragedModel(
-                self.learn.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
+                get_model(self.learn.model), multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
             )
 
     def after_step(self) -> None:
         """Take the step into the average."""
         assert self.average is not None
-        self.average.update_parameters(self.learn.model)
+        self.average.update_parameters(get_model(self.learn.model))
 
     def before_validate(self) -> None:
         """Validate the average; a checkpoint still takes the trained weights."""
@@ -200,6 +206,32 @@ class AverageWeights(Callback):
         """Make the average the Learner's weights, for good."""
         if self.average is not None:
             self.learn.model.load_state_dict(self.average.module.state_dict())
+
+
+class StopOnInterrupt(Callback):
+    """Ctrl-C ends training before the next batch, by fastai's own way out; a second Ctrl-C ends the program."""
+
+    order = -10
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def before_fit(self) -> None:
+        """Listen for Ctrl-C."""
+        self.usual = signal.signal(signal.SIGINT, signal.default_int_handler if self.asked else self._ask)
+
+    def _ask(self, signal_number: int, frame: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def before_batch(self) -> None:
+        """Go no further; a validation that is under way ends first."""
+        if self.asked and self.training:
+            raise CancelFitException
+
+    def after_fit(self) -> None:
+        """Listen no more."""
+        signal.signal(signal.SIGINT, self.usual)
 
 
 class Checkpoint(Callback):
@@ -230,6 +262,8 @@ class Checkpoint(Callback):
         if self.saved is not None:
             return
         self.epochs += 1
+        if rank_distrib():  # of several processes, the first writes
+            return
         self.log.append([None if value is None else float(value) for value in self.recorder.log[1:-1]])
         beside = self.path.with_suffix(".part")
         torch.save(self._state(), beside)
@@ -241,7 +275,7 @@ class Checkpoint(Callback):
             self._restore(self.saved)
 
     def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.learn.model}
+        parts = {"model": get_model(self.learn.model)}
         if hasattr(self.learn, "average_weights") and self.learn.average_weights.average is not None:
             parts["average"] = self.learn.average_weights.average
         if hasattr(self.learn, "distillation"):
@@ -275,21 +309,27 @@ def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: 
     Returns:
         Whether it came to its end; False after Ctrl-C, with what was learnt until then in ``learn``.
     """
-    cbs = [*precision_callbacks(), *(teaching or []), checkpoint]
+    stop = StopOnInterrupt()
+    cbs = [*precision_callbacks(), *(teaching or []), checkpoint, stop]
     if recipe.mixup:
         cbs.append(MixUp(recipe.mixup))
     if recipe.small_size:
         cbs.append(GrowingPhotos(recipe.small_size, recipe.size))
     if recipe.average:
         cbs.append(AverageWeights(recipe.average))
-    completed = True
-    with learn.added_cbs(cbs):
-        try:
-            learn.fine_tune(recipe.epochs, recipe.lr, freeze_epochs=recipe.freeze_epochs, lr_mult=recipe.lr_mult)
-            checkpoint.finish()
-        except KeyboardInterrupt:
-            completed = False
+    with learn.added_cbs(cbs), _across_processes(learn):
+        learn.fine_tune(recipe.epochs, recipe.lr, freeze_epochs=recipe.freeze_epochs, lr_mult=recipe.lr_mult)
+        checkpoint.finish()
         if recipe.average:
             learn.average_weights.keep()
     learn.model.to(memory_format=torch.contiguous_format)
-    return completed
+    return not stop.asked
+
+
+def _across_processes(learn: Learner) -> AbstractContextManager[Any]:
+    """fastai's ``distrib_ctx`` under ``accelerate launch``; batch norms can be synchronised on GPUs alone."""
+    if not num_distrib():
+        return nullcontext()
+    import fastai.distributed  # noqa: F401  gives Learner its distrib_ctx
+
+    return learn.distrib_ctx(sync_bn=torch.cuda.is_available())  # type: ignore[no-any-return]

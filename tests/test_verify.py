@@ -1,0 +1,109 @@
+"""The proof on a device: what passes, and that each thing that can go wrong is caught."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from petinfer import Classifier, ModelError
+from petinfer.classifier import BUNDLED_MODEL
+from petinfer.cli import main
+from petinfer.verify import GOLDEN_PHOTOS, onnxruntime_wheels, verify
+
+
+def test_the_bundled_model_is_verified_here() -> None:
+    result = CliRunner().invoke(main, ["verify", "--json"])
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["passed"], found["failures"]) == (0, True, [])
+    assert {check["photo"] for check in found["checks"]} == {path.name for path in GOLDEN_PHOTOS.iterdir()}
+    assert all(check["pixels_equal"] and not check["flipped"] for check in found["checks"])
+
+
+def test_an_fp32_file_is_as_close_to_the_learner_as_was_promised(exported: Path) -> None:
+    verdict = verify(Classifier(exported / "model-fp32.onnx"))
+    assert verdict.failures == ()
+    assert max(check.from_learner for check in verdict.checks) <= 1e-5
+
+
+def test_the_table_says_what_ran(exported: Path) -> None:
+    result = CliRunner().invoke(main, ["verify", "--model", str(exported / "model-fp32.onnx")])
+    assert "fp32 on CPUExecutionProvider" in result.stdout
+    assert result.stdout.endswith("15 of 15 photos equal to the pixel, 0 decisions flipped: verified\n")
+
+
+def test_every_changed_byte_of_the_model_is_caught(exported: Path, tmp_path: Path) -> None:
+    content = bytearray((exported / "model-fp32.onnx").read_bytes())
+    content[len(content) // 2] ^= 1  # the last bit of one weight
+    (tmp_path / "changed.onnx").write_bytes(content)
+    (failure, *_) = verify(Classifier(tmp_path / "changed.onnx")).failures
+    assert failure.endswith("changed.onnx is not the file that was exported: its sha256 is another (copy it again)")
+
+
+def test_the_bundled_files_last_byte_counts_too(tmp_path: Path) -> None:
+    content = bytearray(BUNDLED_MODEL.read_bytes())
+    content[len(content) // 3] ^= 1
+    (tmp_path / "changed.onnx").write_bytes(content)
+    assert verify(Classifier(tmp_path / "changed.onnx")).failures
+
+
+BREAKS = {
+    "bicubic for bilinear": "resize = Image.Image.resize\n"
+    "Image.Image.resize = lambda self, size, *more: resize(self, size, Image.Resampling.BICUBIC)",
+    "no antialiasing": "import numpy as np\ndef sparse(self, size, *more):\n"
+    "    x, y = (np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(self.size, size))\n"
+    "    return Image.fromarray(np.asarray(self)[y][:, x])\nImage.Image.resize = sparse",
+    "an off-by-one crop": "crop = Image.Image.crop\n"
+    "Image.Image.crop = lambda self, b=None: crop(self, (b[0] + 1, b[1], b[2] + 1, b[3]) if b else b)",
+    "swapped channels": "import petinfer.verify as v\nread = v.read\n"
+    "v.read = lambda *a: Image.merge('RGB', read(*a).split()[::-1])",
+    "EXIF turned": "import petinfer.verify as v\nread = v.read\nv.read = lambda photo, orientation: read(photo, 'upright')",
+    "a provider that computes wrongly": "from petinfer.classifier import Classifier\ninfer = Classifier.infer\n"
+    "Classifier.infer = lambda self, batch: [answers * 0.9 + 0.05 for answers in infer(self, batch)]",
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_each_break_is_caught(what: str, exported: Path) -> None:
+    """The break is made in a process of its own, to Pillow where it is Pillow's, else to what stands in its place."""
+    run = f"from PIL import Image\n{BREAKS[what]}\nfrom petinfer.cli import main\nmain()"
+    command = [sys.executable, "-c", run, "verify", "--json", "--model", exported / "model-fp32.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["passed"]) == (1, False), done.stderr
+
+
+def test_another_jpeg_decoder_is_told_apart_from_a_wrong_resize(exported: Path) -> None:
+    """A decoder that rounds otherwise: some pixels of the JPEGs are one off."""
+    run = """
+from PIL import Image
+import petinfer.verify as v
+read = v.read
+def other(photo, orientation):
+    image = read(photo, orientation)
+    return image.point(lambda level: max(level, 1)) if photo.suffix == ".jpg" else image
+v.read = other
+from petinfer.cli import main
+main()
+"""
+    command = [sys.executable, "-c", run, "verify", "--json", "--model", exported / "model-fp32.onnx"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)
+    assert found["passed"] and found["notes"][0].startswith("this machine's JPEG decoder gives other pixels")
+    assert all(check["photo"].endswith(".jpg") for check in found["checks"] if not check["pixels_equal"])
+
+
+def test_a_model_without_golden_answers_is_told(tmp_path: Path) -> None:
+    model = onnx.load(BUNDLED_MODEL)
+    entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
+    entry.value = json.dumps({**json.loads(entry.value), "golden": {}})
+    onnx.save(model, tmp_path / "unproven.onnx")
+    with pytest.raises(ModelError, match="brings no golden answers to verify"):
+        verify(Classifier(tmp_path / "unproven.onnx"))
+
+
+def test_one_onnxruntime_is_installed() -> None:
+    assert onnxruntime_wheels() == ["onnxruntime"]

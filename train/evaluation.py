@@ -1,0 +1,263 @@
+"""How good a Learner is on labelled photos: its errors, whether its probabilities mean what they say, its worst answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fastai.vision.all import Learner, ProgressCallback, Recorder, noop
+
+from .data import LABELLINGS, breed, has_breed
+from .errors import TrainingError
+
+BARS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+_BINS = 15
+_WORST = 16
+_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile, for intervals of 95 %
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """Errors among photos, as a share with its 95 % Wilson interval; of no photos, the rate is None."""
+
+    photos: int
+    errors: int
+    rate: float | None
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, errors: int, photos: int) -> ErrorRate:
+        """The rate of so many errors among so many photos."""
+        return cls(photos, errors, errors / photos if photos else None, wilson_interval(errors, photos))
+
+
+@dataclass(frozen=True)
+class BreedErrors:
+    """The errors among the photos of one breed."""
+
+    breed: str
+    error: ErrorRate
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The photos whose confidence lies in (low, high]; of none, confidence and accuracy are None."""
+
+    low: float
+    high: float
+    photos: int
+    confidence: float | None  # mean probability of the answers
+    accuracy: float | None  # share of the answers that are right
+    interval: tuple[float, float]  # 95 % Wilson interval of the accuracy
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether answers given with probability p are right in a share p of cases: the expected calibration error."""
+
+    ece: float
+    bins: list[Bin]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is left when only answers with a probability of at least ``bar`` count."""
+
+    bar: float
+    share: float  # of all photos
+    error: ErrorRate  # among the answered
+
+
+@dataclass(frozen=True)
+class TopLoss:
+    """One of the answers that were furthest from the truth."""
+
+    photo: str  # relative to the evaluation's folder
+    predicted: str
+    truth: str
+    probability: float  # of the predicted label
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that is measured on one set of labelled photos."""
+
+    folder: str
+    labels: list[str]
+    error: ErrorRate
+    loss: float  # mean cross-entropy with the plain labels, in nats
+    confusion: list[list[int]]  # photos, [truth][predicted], in the order of `labels`
+    breeds: list[BreedErrors]
+    calibration: Calibration
+    answered: list[Answered]
+    top_losses: list[TopLoss]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for ``metrics.json``."""
+        return asdict(self)
+
+
+def evaluate(learn: Learner, labels: str, photos: Sequence[Path] | None = None) -> Evaluation:
+    """Let the Learner answer labelled photos, as it would at validation, and measure its answers.
+
+    Args:
+        learn: left as it was, but for its model, which is in eval mode as after ``learn.validate()``.
+        labels: a name of `LABELLINGS`, the one that the Learner was trained with.
+        photos: their labels come from the Learner's own pipeline; None takes its validation photos.
+
+    Raises:
+        TrainingError: no photos, or one with a label that the Learner does not know.
+    """
+    files = [Path(photo) for photo in (learn.dls.valid_ds.items if photos is None else photos)]
+    _check_labels(learn, labels, files)
+    logits, truth = _answers(learn, files)
+    words = [LABELLINGS[labels].word(category) for category in learn.dls.vocab]
+    return measure(logits, truth, words, files, breeds_told=labels != "folder")
+
+
+def _check_labels(learn: Learner, labels: str, files: list[Path]) -> None:
+    if not files:
+        raise TrainingError("evaluation: no photos (a Learner from learner.pkl brings none along: name some)")
+    for photo in files:
+        label = LABELLINGS[labels].label(photo)
+        if label not in learn.dls.vocab:
+            raise TrainingError(
+                f"{photo}: its label {label!r} is none of the Learner's (evaluate on photos like its own)"
+            )
+
+
+def _answers(learn: Learner, files: list[Path]) -> tuple[Floats, Ints]:
+    """Logits [photos, classes], in the order of the vocab, and the true classes [photos].
+
+    Logits rather than probabilities: in single precision a probability of 1 hides how sure an answer was.
+    """
+    dl = learn.dls.test_dl(files, with_labels=True)
+    watching = [cb for cb in learn.cbs if isinstance(cb, (Recorder, ProgressCallback))]
+    try:
+        with learn.removed_cbs(watching):  # or the Recorder takes this for an epoch of the training
+            logits, truth = learn.get_preds(dl=dl, act=noop, inner=True)
+    finally:
+        learn._end_cleanup()  # get_preds returns before its own, and the Learner would keep the last batch
+    return as_array(logits).astype(np.float64), as_array(truth).astype(np.int64)
+
+
+def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """A fastai tensor as numpy, without its subclass."""
+    return np.asarray(tensor.detach().cpu().as_subclass(torch.Tensor))
+
+
+def measure(
+    logits: Floats, truth: Ints, words: list[str], files: Sequence[Path], breeds_told: bool = True
+) -> Evaluation:
+    """Measure answers.
+
+    Args:
+        logits: [photos, classes].
+        truth: the true classes, [photos].
+        words: the label of each class.
+        files: the photos.
+        breeds_told: whether file names tell breeds, where they look as if they did.
+    """
+    log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    probabilities = np.exp(log_probabilities)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    losses = -log_probabilities[np.arange(len(truth)), truth]
+    wrong = predicted != truth
+    folder = Path(os.path.commonpath([photo.parent for photo in files]))
+    return Evaluation(
+        folder=str(folder),
+        labels=words,
+        error=_error_rate(wrong),
+        loss=float(losses.mean()),
+        confusion=confusion(truth, predicted, len(words)),
+        breeds=errors_by_breed(files, wrong) if breeds_told else [],
+        calibration=calibration(confidence, ~wrong),
+        answered=[answered(confidence, wrong, bar) for bar in BARS],
+        top_losses=[
+            TopLoss(
+                photo=files[i].relative_to(folder).as_posix(),
+                predicted=words[predicted[i]],
+                truth=words[truth[i]],
+                probability=float(confidence[i]),
+                loss=float(losses[i]),
+            )
+            for i in np.argsort(-losses, kind="stable")[:_WORST]
+        ],
+    )
+
+
+def _error_rate(wrong: Bools) -> ErrorRate:
+    return ErrorRate.of(int(wrong.sum()), len(wrong))
+
+
+def wilson_interval(errors: int, photos: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share; (0, 1) for no photos."""
+    if not photos:
+        return 0.0, 1.0
+    rate, z2 = errors / photos, _Z**2
+    centre = rate + z2 / (2 * photos)
+    half = _Z * sqrt(rate * (1 - rate) / photos + z2 / (4 * photos**2))
+    low, high = (centre - half) / (1 + z2 / photos), (centre + half) / (1 + z2 / photos)
+    # what the formula means at the ends, and its rounding misses by 1e-19
+    return (low if errors else 0.0), (high if errors < photos else 1.0)
+
+
+def confusion(truth: Ints, predicted: Ints, classes: int) -> list[list[int]]:
+    """How many photos of each true class (row) were answered with each class (column)."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    rows: list[list[int]] = counts.tolist()
+    return rows
+
+
+def errors_by_breed(files: Sequence[Path], wrong: Bools) -> list[BreedErrors]:
+    """The errors of each breed, by name; photos whose names tell none are in no row."""
+    breeds = np.array([breed(photo.name) if has_breed(photo) else "" for photo in files])
+    return [BreedErrors(str(name), _error_rate(wrong[breeds == name])) for name in np.unique(breeds) if name]
+
+
+def calibration(confidence: Floats, right: Bools, bins: int = _BINS) -> Calibration:
+    """Expected calibration error over equal-width bins: the mean of |accuracy - confidence|, weighted by photos.
+
+    Args:
+        confidence: probability of each answer, [photos].
+        right: whether it is right, [photos].
+        bins: their number; each holds its upper edge, as in Guo et al., 2017.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.digitize(confidence, edges[1:-1], right=True)
+    filled = [_bin(edges[i], edges[i + 1], confidence[place == i], right[place == i]) for i in range(bins)]
+    gaps = [
+        b.photos * abs(b.accuracy - b.confidence) for b in filled if b.accuracy is not None and b.confidence is not None
+    ]
+    return Calibration(sum(gaps) / len(confidence), filled)
+
+
+def _bin(low: float, high: float, confidence: Floats, right: Bools) -> Bin:
+    photos = len(right)
+    return Bin(
+        low=float(low),
+        high=float(high),
+        photos=photos,
+        confidence=float(confidence.mean()) if photos else None,
+        accuracy=float(right.mean()) if photos else None,
+        interval=wilson_interval(int(right.sum()), photos),
+    )
+
+
+def answered(confidence: Floats, wrong: Bools, bar: float) -> Answered:
+    """How many photos are answered with a probability of at least ``bar``, and how many of these wrongly."""
+    sure = confidence >= bar
+    return Answered(bar, float(sure.mean()), _error_rate(wrong[sure]))
