@@ -34,14 +34,14 @@ def test_probabilities_are_of_all_labels_most_probable_first(classifier: Classif
 def test_a_batch_answers_as_its_photos_do_and_in_their_order(classifier: Classifier, cat_photo: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
     photos = [noise, cat_photo, cat_photo.read_bytes(), io.BytesIO(cat_photo.read_bytes())]
-    batch = classifier.predict_batch(photos, batch_size=3)
+    batch = classifier.predict_batch(photos)
     alone = [classifier.predict(photo) for photo in [noise, cat_photo, cat_photo, cat_photo]]
     assert [answer.label for answer in batch] == [answer.label for answer in alone]
     assert [answer.probability for answer in batch] == pytest.approx([answer.probability for answer in alone], abs=1e-6)
 
 
 def test_a_bad_photo_never_costs_the_others(classifier: Classifier, cat_photo: Path) -> None:
-    first, second, third = classifier.predict_stream([cat_photo, b"no photo", cat_photo], batch_size=2)
+    first, second, third = classifier.predict_stream([cat_photo, b"no photo", cat_photo])
     assert isinstance(second, PhotoError)
     assert first == third
 

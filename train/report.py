@@ -376,7 +376,7 @@ def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
     for _, (name, evaluation), colour in _series(evaluations):
         rows = [row for row in evaluation.answered if row.error.photos]
         shares, rates = [100 * row.share for row in rows], [100 * (row.error.rate or 0) for row in rows]
-        low, high = 100 * np.array([row.error.interval for row in rows]).T
+        low, high = 100 * np.array([row.error.interval for row in rows]).reshape(-1, 2).T
         axes.fill_between(shares, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.plot(shares, rates, "o-", color=colour, markersize=4, label=name)
         if name == list(evaluations)[-1]:
