@@ -96,8 +96,7 @@ def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
 def resize(image: Image.Image, to: Resize) -> Image.Image:
     """fastai's ``Resize.encodes`` at validation, on an RGB image.
 
-    Raises:
-        PhotoError: the photo is too small to be cropped to this shape; fastai fails on it too.
+    Of a photo far narrower than the target's shape, fastai crops nothing at all, and sees black; so does this.
     """
     filter_ = Image.Resampling[to.resample.upper()]
     if to.method == "squish":
@@ -119,10 +118,6 @@ def _window(size: tuple[int, int], to: Resize) -> tuple[tuple[int, int], tuple[i
     across, down = w / to.width, h / to.height
     scale = max(across, down) if to.method == "pad" else min(across, down)
     width, height = int(scale * to.width), int(scale * to.height)
-    if not width or not height:
-        raise PhotoError(
-            f"photo: {w} x {h} px is too small for a window of {to.width} : {to.height} (give a larger photo)"
-        )
     return (width, height), (int(0.5 * (w - width)), int(0.5 * (h - height)))
 
 
@@ -151,7 +146,6 @@ def pixels(photo: Photo, to: Resize, orientation: str, fast: bool = False) -> ND
     image = read(photo, orientation, (2 * max(to.width, to.height),) * 2 if fast else None)
     try:
         return np.asarray(resize(image, to))
-    except MemoryError as error:
-        raise PhotoError(
-            f"{name_of(photo)}: {image.width} x {image.height} px do not fit into memory (give a smaller photo)"
-        ) from error
+    except (ValueError, MemoryError) as error:
+        size = f"{image.width} x {image.height} px to {to.width} x {to.height}"
+        raise PhotoError(f"{name_of(photo)}: cannot be resized from {size}: {error} (give another photo)") from error

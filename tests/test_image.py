@@ -96,8 +96,3 @@ def test_a_truncated_photo_is_told(cat_photo: Path, tmp_path: Path) -> None:
 def test_a_folder_is_no_photo(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="cannot be read"):
         pixels(tmp_path, SQUARE, "stored")
-
-
-def test_a_photo_too_small_for_the_shape_is_told() -> None:
-    with pytest.raises(PhotoError, match="too small for a window of 2 : 224"):
-        resize(gradient(10, 1), Resize(224, 2))

@@ -16,6 +16,7 @@ from fastai.vision.all import Learner, Normalize, error_rate, load_learner, visi
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
+from petinfer import Classifier
 from train.data import dataloaders, find_photos, random_split
 from train.errors import TrainingError
 from train.learning import make_learner, seed_everything
@@ -129,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path, weights: P
 
 def test_a_run_prints_what_the_lesson_prints(run: tuple[Path, str]) -> None:
     _, printed = run
-    assert "error rate: " in printed and "loss: " in printed
+    assert "validation error rate: 0." in printed and "loss: " in printed
     assert "Is this a cat?: " in printed and "Probability it's a cat: " in printed
 
 
@@ -150,6 +151,20 @@ def test_a_run_keeps_the_learner_its_weights_its_settings_and_its_split(run: tup
     for name, tensor in load_file(out / "model.safetensors").items():
         assert torch.equal(tensor, pickled[name]), name
     assert not list(out.glob("*.part"))
+
+
+def test_a_run_is_evaluated_for_programs_and_for_people(run: tuple[Path, str]) -> None:
+    metrics = json.loads((run[0] / "metrics.json").read_text())
+    assert metrics["validation"]["error"]["photos"] == 6
+    assert metrics["validation"]["labels"] == ["dog", "cat"]
+    assert "<img" in (run[0] / "report.html").read_text()
+
+
+def test_a_saved_run_is_evaluated_again_on_other_photos(run: tuple[Path, str], drawn_photos: Path) -> None:
+    command = [sys.executable, "-m", "train", "evaluate", run[0], "--test", drawn_photos]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in printed.splitlines()] == ["validation", "test"]
+    assert json.loads((run[0] / "metrics.json").read_text())["test"]["error"]["photos"] == 32
 
 
 def test_predict_prints_what_the_lesson_prints(run: tuple[Path, str], drawn_photos: Path) -> None:
@@ -219,3 +234,69 @@ def test_two_runs_with_one_seed_and_split_predict_alike(
     first, again = (load_file(folder / "model.safetensors") for folder in (run[0], tmp_path / "again"))
     for name in first:
         assert torch.equal(first[name], again[name]), name
+
+
+@pytest.mark.parametrize("labels", ["breed", "folder"])
+def test_other_labels_are_learnt_and_run_by_the_same_runtime(
+    labels: str, drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Breeds by name, and anybody's classes by folder: trained, exported and classified without a changed line."""
+    for photo in drawn_photos.iterdir():
+        folder = tmp_path / "photos" / ("standing" if photo.name.startswith("A") else "lying")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / photo.name).write_bytes(photo.read_bytes())
+    process = train(tmp_path / "run", tmp_path / "photos", weights, "--labels", labels)
+    _, problems = process.communicate()
+    assert process.returncode == 0, problems
+    command = [sys.executable, "-m", "export", tmp_path / "run", "--out", tmp_path / "onnx", "--allow-worse"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    spec = Classifier(tmp_path / "onnx" / "model-fp32.onnx").spec
+    assert set(spec.labels) == ({"Abyssinian", "beagle"} if labels == "breed" else {"standing", "lying"})
+    assert spec.score["photos"] == 6
+
+
+def test_ctrl_c_keeps_what_was_learnt(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = train(out, drawn_photos, weights, epochs=200)
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoint.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, problems = process.communicate()
+    assert process.returncode == 0, problems
+    assert "interrupted: what was learnt in" in problems and "error rate: " in printed
+    assert json.loads((out / "recipe.json").read_text())["outcome"]["completed"] is False
+    assert (out / "model.safetensors").exists()
+
+
+def test_lr_find_shows_a_rate_and_its_plot_and_does_not_train(
+    drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    process = train(tmp_path / "run", drawn_photos, weights, "--find-lr")
+    printed, problems = process.communicate()
+    assert process.returncode == 0, problems
+    assert printed.startswith("valley: ")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lr_find.png"]
+
+
+def test_two_processes_train_one_learner(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+    """fastai's ``distrib_ctx`` under accelerate, over gloo on the CPU."""
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"arch": "resnet18", "size": 64, "batch_size": 8}))
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    options = ["--data", drawn_photos, "--weights", weights, "--out", tmp_path / "run", "--recipe", recipe]
+    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train", *options]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Is this a cat?: ") == 1
+    assert len(json.loads((tmp_path / "run" / "recipe.json").read_text())["outcome"]["log"]) == 2

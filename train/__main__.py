@@ -1,13 +1,10 @@
-"""``python -m train --data PHOTOS --out RUN`` is the lesson; ``python -m train predict RUN PHOTO`` its last step."""
+"""``python -m train --data PHOTOS --out RUN`` is the lesson; ``predict RUN PHOTO`` its last step, ``evaluate RUN`` a report."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
+import platform
 import warnings
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,111 +13,110 @@ import click
 warnings.filterwarnings("ignore", category=UserWarning)
 warnings.filterwarnings("ignore", category=FutureWarning)
 
+import torch  # noqa: E402
+from fastai.vision.all import Learner, PILImage, rank_distrib, slide, valley  # noqa: E402
+from PIL import UnidentifiedImageError  # noqa: E402
 
-from fastai.vision.all import Learner, Normalize, PILImage, Resize, load_learner, rank_distrib  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-
-from .data import LABELLINGS, Split, dataloaders, fetch_pets, find_broken, find_photos, near_duplicates, random_split  # noqa: E402
+from .data import (  # noqa: E402
+    LABELLINGS,
+    Split,
+    dataloaders,
+    fetch_pets,
+    find_broken,
+    find_photos,
+    near_duplicates,
+    random_split,
+)
 from .errors import TrainingError  # noqa: E402
-from .learning import Checkpoint, file_sha256, fine_tune, make_learner, seed_everything  # noqa: E402
+from .evaluation import Evaluation, evaluate  # noqa: E402
+from .learning import Checkpoint, fine_tune, make_learner, seed_everything  # noqa: E402
 from .recipe import Recipe, as_settings, load_settings  # noqa: E402
+from .report import write_report  # noqa: E402
+from .saving import load, save, versions, write_json  # noqa: E402
 
-_PACKAGES = ("fastai", "torch", "torchvision", "numpy", "pillow", "safetensors")
+_FOLDER = click.Path(path_type=Path)
 
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder of photos; without it, Oxford-IIIT Pets are fetched."
+class _Group(click.Group):
+    """Turn what stops a run into one line and exit code 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except TrainingError as error:
+            _say(f"Error: {error}")
+            context.exit(2)
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="Starting weights (.safetensors); without it, ImageNet's are fetched.",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of this run.", show_default=True, default=Path("runs/pets")
-)
-@click.option(
-    "--recipe",
-    "recipe_file",
-    type=click.Path(path_type=Path),
-    help="Take the settings from a recipe.json; options given here prevail.",
-)
-@click.option(
-    "--labels",
-    type=click.Choice(sorted(LABELLINGS)),
-    help="Where labels come from: file names (species, breed) or folders.",
-)
+@click.option("--data", type=_FOLDER, help="Folder of photos; without it, Oxford-IIIT Pets are fetched.")
+@click.option("--test", type=_FOLDER, help="Folder of photos that training never sees, to evaluate on as well.")
+@click.option("--weights", type=_FOLDER, help="Starting weights (.safetensors); without it, ImageNet's are fetched.")
+@click.option("--out", type=_FOLDER, help="Folder of this run.", show_default=True, default=Path("runs/pets"))
+@click.option("--recipe", "recipe_file", type=_FOLDER, help="Take the settings from a recipe.json; options prevail.")
+@click.option("--labels", type=click.Choice(sorted(LABELLINGS)), help="Where labels come from: the file's name (species,"
+              " breed) or its folder.  [default: species]")  # fmt: skip
 @click.option("--arch", help="Architecture, any that vision_learner takes.  [default: resnet34]")
 @click.option("--epochs", type=click.IntRange(0), help="Epochs with the whole network.  [default: 1]")
 @click.option("--freeze-epochs", type=click.IntRange(0), help="Epochs with the body frozen, before.  [default: 1]")
 @click.option("--lr", type=float, help="fine_tune's base learning rate.  [default: 0.002]")
+@click.option("--find-lr", is_flag=True, help="Show fastai's lr_find and its plot, and do not train.")
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
 @click.option("--seed", type=int, help="Of the split and of training.  [default: 42]")
 @click.option("--augment", is_flag=True, default=None, help="fastai's aug_transforms().")
-@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Use the split.json of another run.")
+@click.option("--split", "split_file", type=_FOLDER, help="Use the split.json of another run.")
 @click.option("--limit", type=click.IntRange(2), help="Take only this many photos, for a smoke run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out after its last checkpoint.")
 @click.pass_context
 def main(context: click.Context, /, **options: Any) -> None:
     """Train an image classifier as fastai's lesson does."""
     if context.invoked_subcommand is None:
-        try:
-            train(**options)
-        except TrainingError as error:
-            _say(f"Error: {error}")
-            context.exit(2)
+        train(**options)
 
 
 def train(
     data: Path | None,
+    test: Path | None,
     weights: Path | None,
     out: Path,
     recipe_file: Path | None,
     split_file: Path | None,
     limit: int | None,
+    find_lr: bool,
     resume: bool,
     **settings: Any,
 ) -> None:
     """Carry out a run: photos, split, learning, evaluation, and what is kept of it in ``out``."""
     recipe, split = _plan(out, recipe_file, split_file, resume, settings)
+    tests = find_photos(test, recipe.labels) if test else []
     folder = data or fetch_pets()
-    if split is None:
-        photos = find_photos(folder, recipe.labels, limit)
-        broken = find_broken(photos)
-        for photo in broken:
-            _say(f"left out, cannot be decoded: {photo}")
-        split = random_split([photo for photo in photos if photo not in set(broken)], folder, recipe)
-    twins = near_duplicates(folder, split)
-    _say(
-        f"{len(split.train)} photos to train on, {len(split.valid)} to validate; {len(twins)} of these look like one of those"
-    )
+    split, photos = _photos(folder, recipe, split, limit)
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(folder, split, recipe), recipe, weights)
     if not rank_distrib():  # of several processes, the first writes
         out.mkdir(parents=True, exist_ok=True)
+    if find_lr:
+        _show_learning_rates(learn, out)
+        return
+    if not rank_distrib():
         split.save(out / "split.json")
-        _write_json(out / "recipe.json", {"settings": as_settings(recipe)})
+        write_json(out / "recipe.json", {"settings": as_settings(recipe)})
     checkpoint = Checkpoint(out / "checkpoint.pth", resume)
     completed = fine_tune(learn, recipe, checkpoint, _teaching(recipe, weights, out))
-    _say("" if completed else f"interrupted: what was learnt in {checkpoint.epochs} epochs is kept")
     if rank_distrib():
         return
-    loss, error = learn.validate()
-    click.echo(f"error rate: {error:.4f}   loss: {loss:.4f}   ({len(split.valid)} validation photos)")
-    _save(
-        learn,
-        recipe,
-        folder,
-        split,
-        weights,
-        out,
-        {"error_rate": error, "loss": loss, "completed": completed, "log": checkpoint.log},
-    )
+    if not completed:
+        _say(f"\ninterrupted: what was learnt in {checkpoint.epochs} epochs is kept; --resume goes on")
+    save(learn, recipe, photos, weights, {"completed": completed, "log": checkpoint.log}, out)
+    _evaluate(learn, recipe, out, {"validation": None, **({"test": tests} if tests else {})}, checkpoint.log)
     _print_prediction(learn, folder / split.valid[0], recipe.labels)
     click.echo(f"saved in {out}: model.safetensors and recipe.json, which `python -m export {out}` takes,")
     click.echo("and learner.pkl for fastai's load_learner: loading a pickle runs code, load only those that you trust")
@@ -139,6 +135,28 @@ def _plan(
     return recipe, Split.load(split_file) if split_file else None
 
 
+def _photos(folder: Path, recipe: Recipe, split: Split | None, limit: int | None) -> tuple[Split, dict[str, Any]]:
+    """The split, drawn where there is none yet, and what ``recipe.json`` tells of the photos."""
+    broken: list[Path] = []
+    if split is None:
+        found = find_photos(folder, recipe.labels, limit)
+        broken = find_broken(found)
+        for photo in broken:
+            _say(f"left out, cannot be decoded: {photo}")
+        split = random_split([photo for photo in found if photo not in set(broken)], folder, recipe)
+    twins = near_duplicates(folder, split)
+    _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate;")
+    _say(f"{len({valid for _, valid in twins})} of these look like one of those, and flatter the validation error")
+    return split, {
+        "train": len(split.train),
+        "valid": len(split.valid),
+        "broken": [photo.relative_to(folder).as_posix() for photo in broken],
+        "near_duplicates": len({valid for _, valid in twins}),
+        "split_sha256": split.sha256,
+        "folder": str(folder),
+    }
+
+
 def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Any]:
     if not recipe.teacher:
         return []
@@ -148,60 +166,33 @@ def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Any]:
     return [Distillation(Teacher(recipe.teacher, out), start if start and start.exists() else None)]
 
 
-def _save(
-    learn: Learner, recipe: Recipe, folder: Path, split: Split, weights: Path | None, out: Path, outcome: dict[str, Any]
+def _show_learning_rates(learn: Learner, out: Path) -> None:
+    """fastai's ``lr_find``: its suggestions, and its plot as a picture."""
+    from matplotlib import pyplot
+
+    with learn.no_bar():
+        suggested = learn.lr_find(suggest_funcs=(valley, slide))
+    pyplot.savefig(out / "lr_find.png", dpi=120)
+    click.echo(f"valley: {suggested.valley:.2g}   slide: {suggested.slide:.2g}   plot: {out / 'lr_find.png'}")
+
+
+def _evaluate(
+    learn: Learner, recipe: Recipe, out: Path, photos: dict[str, list[Path] | None], log: list[list[float | None]]
 ) -> None:
-    """The Learner fastai's way; and its weights and settings, from which it is rebuilt without unpickling anything."""
-    learn.path = out
-    learn.export("learner.part")
-    os.replace(out / "learner.part", out / "learner.pkl")
-    state = {name: tensor.contiguous() for name, tensor in learn.model.state_dict().items()}
-    save_file(state, out / "model.part", {"format": "pt"})
-    os.replace(out / "model.part", out / "model.safetensors")
-    labelling = LABELLINGS[recipe.labels]
-    _write_json(
-        out / "recipe.json",
-        {
-            "settings": as_settings(recipe),
-            "labels": [labelling.word(category) for category in learn.dls.vocab],
-            "preprocessing": _preprocessing(learn),
-            "photos": {
-                "train": len(split.train),
-                "valid": len(split.valid),
-                "split_sha256": split.sha256,
-                "folder": str(folder),
-            },
-            "weights": {"file": weights.name, "sha256": file_sha256(weights)}
-            if weights
-            else {"file": "ImageNet, fetched by fastai"},
-            "outcome": outcome,
-            "versions": {package: version(package) for package in _PACKAGES} | {"python": sys.version.split()[0]},
-            "date": datetime.now(UTC).date().isoformat(),
-        },
-    )
-
-
-def _preprocessing(learn: Learner) -> dict[str, Any]:
-    """What validation does to a photo, read off the Learner: its resize and its statistics."""
-    resize = next(f for f in learn.dls.valid.after_item.fs if isinstance(f, Resize))
-    normalize = next((f for f in learn.dls.valid.after_batch.fs if isinstance(f, Normalize)), None)
-    statistics = normalize and {"mean": normalize.mean.flatten().tolist(), "std": normalize.std.flatten().tolist()}
-    width, height = resize.size
-    return {
-        "resize": {
-            "method": resize.method,
-            "size": [height, width],
-            "pad_mode": resize.pad_mode,
-            "resample": int(resize.mode),
-        },
-        "normalize": statistics,
+    """Evaluate on each list of photos (None: the Learner's validation photos); print, write ``metrics.json`` and a report."""
+    evaluations: dict[str, Evaluation] = {}
+    for name, files in photos.items():
+        found = evaluations[name] = evaluate(learn, recipe.labels, files)
+        low, high = found.error.interval
+        click.echo(f"{name:10} error rate: {found.error.rate:.4f}   loss: {found.loss:.4f}   ({found.error.errors} of"
+                   f" {found.error.photos} photos wrong, 95 % interval {low:.2%} to {high:.2%})")  # fmt: skip
+    write_json(out / "metrics.json", {name: found.as_json() for name, found in evaluations.items()})
+    facts = {
+        "processor": platform.processor() or platform.machine(),
+        **versions(),
+        "threads": str(torch.get_num_threads()),
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_report(out / "report.html", learn, recipe, evaluations, log, facts)
 
 
 def _print_prediction(learn: Learner, photo: Path, labels: str) -> None:
@@ -216,28 +207,30 @@ def _print_prediction(learn: Learner, photo: Path, labels: str) -> None:
         click.echo(f"Probability: {probabilities[index].item():.6f}")
 
 
+@main.command("evaluate")
+@click.argument("run", type=_FOLDER)
+@click.option("--data", type=_FOLDER, help="Where the run's photos lie.  [default: where it found them]")
+@click.option("--test", type=_FOLDER, help="Folder of photos that training never saw.")
+def evaluate_run(run: Path, data: Path | None, test: Path | None) -> None:
+    """Evaluate the saved Learner of RUN: metrics.json and report.html, as at the end of training."""
+    learn, recipe = load(run)
+    kept = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    folder, split = data or Path(kept["photos"].get("folder", "")), Split.load(run / "split.json")
+    photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
+    if test:
+        photos["test"] = find_photos(test, recipe.labels)
+    _evaluate(learn, recipe, run, photos, kept["outcome"]["log"])
+
+
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("photo", type=click.Path(path_type=Path))
-@click.pass_context
-def predict(context: click.Context, run: Path, photo: Path) -> None:
+@click.argument("run", type=_FOLDER)
+@click.argument("photo", type=_FOLDER)
+def predict(run: Path, photo: Path) -> None:
     """Classify PHOTO with the saved Learner of RUN, and print what the lesson prints."""
-    try:
-        _predict(run, photo)
-    except TrainingError as error:
-        _say(f"Error: {error}")
-        context.exit(2)
-
-
-def _predict(run: Path, photo: Path) -> None:
-    recipe = Recipe.load(run / "recipe.json")
-    try:
-        learn = load_learner(run / "learner.pkl")
-    except OSError as error:
-        raise TrainingError(f"{run}: holds no learner.pkl (train first: python -m train --out {run})") from error
+    learn, recipe = load(run)
     try:
         _print_prediction(learn, photo, recipe.labels)
-    except OSError as error:
+    except (OSError, UnidentifiedImageError) as error:
         raise TrainingError(f"{photo}: cannot be read: {error} (give a photo)") from error
 
 

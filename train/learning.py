@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -102,12 +101,6 @@ def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any)
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
-
-
-def file_sha256(path: Path) -> str:
-    """The hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seed_everything(seed: int) -> None:
@@ -290,7 +283,10 @@ class Checkpoint(Callback):
             "epochs": self.epochs,
             "log": self.log,
             "state": list(self.learn.opt.state_dict()["state"]),  # plain lists, so that loading unpickles only tensors
-            "hypers": [dict(group) for group in self.learn.opt.hypers],
+            "hypers": [
+                {name: value.item() if isinstance(value, np.generic) else value for name, value in group.items()}
+                for group in self.learn.opt.hypers
+            ],
             "torch_rng": torch.get_rng_state(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }

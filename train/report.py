@@ -296,15 +296,8 @@ def _epoch_axis(axes: Axes, epochs: int, freeze_epochs: int) -> None:
     frozen = min(freeze_epochs, epochs)
     if frozen:
         axes.axvspan(0.5, frozen + 0.5, color="#f1f3f5", zorder=0)
-        axes.text(
-            0.5 + frozen / 2,
-            0.03,
-            "body frozen",
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            color=_FAINT,
-            size=8,
-        )
+        corner = (0.5, 0)
+        axes.annotate("body frozen", corner, (4, 4), textcoords="offset points", color=_FAINT, size=8)
 
 
 def _confusion_plot(evaluation: Evaluation) -> str:
