@@ -27,9 +27,11 @@ from .card import card  # noqa: E402
 from .errors import ExportError, ParityError  # noqa: E402
 from .golden import golden_answers  # noqa: E402
 from .graph import export_graph, seal  # noqa: E402
+from .half import to_half  # noqa: E402
 from .learner import Original, load_original  # noqa: E402
 from .parity import GATES, Parity, compare, file_answers, learner_logits, table  # noqa: E402
 from .quantize import quantize  # noqa: E402
+from .report import page  # noqa: E402
 from .truth import TRUTHS, true_classes  # noqa: E402
 
 
@@ -121,7 +123,7 @@ def export(
     models = {"fp32": export_graph(original)}
     images = np.stack([pixels(photo, original.resize, "stored") for photo in chosen.calibration])
     click.echo(f"int8 is calibrated on {len(images)} photos", err=True)
-    models["int8"] = quantize(models["fp32"], images)
+    models |= {"fp16": to_half(models["fp32"]), "int8": quantize(models["fp32"], images)}
     with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
         parities = {
             name: _finish(Path(folder), name, model, original, reference, chosen, orientation)
@@ -130,6 +132,11 @@ def export(
         for line in table(parities):
             click.echo(line)
         _refuse_worse(parities, allow_worse)
+        told = f"{len(chosen.comparison)} photos, {chosen.compared_on}"
+        (Path(folder) / "parity.html").write_text(
+            page(parities, chosen.comparison, original.labels, told), encoding="utf-8"
+        )
+        _write_parity(Path(folder) / "parity.json", parities)
         _put_in_place(Path(folder), out)
     click.echo(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
@@ -160,11 +167,13 @@ def _finish(
         golden=golden_answers(original, classifier),
     )
     seal(model, spec, path)
-    (folder / f"parity-{precision}.json").write_text(
-        json.dumps(parity.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
     (folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
     return parity
+
+
+def _write_parity(path: Path, parities: dict[str, Parity]) -> None:
+    content = {precision: parity.as_json() for precision, parity in parities.items()}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _refuse_worse(parities: dict[str, Parity], allow_worse: bool) -> None:

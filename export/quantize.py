@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -60,3 +61,11 @@ def quantize(
             op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "MaxPool", "Relu"],
         )
         return onnx.load_model(str(target))
+
+
+def saturating_weights(model: onnx.ModelProto) -> list[str]:
+    """Names of int8 weights with which two products of uint8 by int8 can leave 16 bits: |weight| over 64."""
+    weights = {init.name: init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8}
+    return [
+        name for name, init in weights.items() if np.abs(onnx.numpy_helper.to_array(init).astype(np.int32)).max() > 64
+    ]

@@ -77,7 +77,7 @@ def test_the_file_answers_what_learn_predict_answers(exported: Path, tiny_learne
 
 
 def test_the_export_reports_the_distance(exported: Path) -> None:
-    parity = json.loads((exported / "parity-fp32.json").read_text())
+    parity = json.loads((exported / "parity.json").read_text())["fp32"]
     assert parity["probability_max"] <= 1e-5
     assert parity["flips"] == []
     assert (
@@ -86,5 +86,5 @@ def test_the_export_reports_the_distance(exported: Path) -> None:
 
 
 def test_int8_stays_close(exported: Path) -> None:
-    parity = json.loads((exported / "parity-int8.json").read_text())
+    parity = json.loads((exported / "parity.json").read_text())["int8"]
     assert parity["probability_mean"] < 0.05

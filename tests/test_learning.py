@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,17 @@ def train(out: Path, photos: Path, weights: Path, *more: object, epochs: int = 1
         recipe,
         *more,
     ]
-    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(part) for part in command], env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)
+
+
+def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
+    """Read what a run prints until so many epochs have their line in its table."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        epochs -= bool(re.search(r"\d+ +\d+\.\d{6} +\d+\.\d{6}", line))
+        if not epochs:
+            return
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +221,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_number_of_epochs(
 ) -> None:
     out = tmp_path / "run"
     process = train(out, drawn_photos, weights, epochs=6)
-    deadline = time.monotonic() + 300
-    while not (out / "checkpoint.pth").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)  # until there is something to lose
+    wait_for_epochs(process, 2)  # the first has its checkpoint by then
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (out / "model.safetensors").exists()
@@ -259,9 +267,7 @@ def test_other_labels_are_learnt_and_run_by_the_same_runtime(
 def test_ctrl_c_keeps_what_was_learnt(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = train(out, drawn_photos, weights, epochs=200)
-    deadline = time.monotonic() + 300
-    while not (out / "checkpoint.pth").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_epochs(process, 2)  # the first has its checkpoint by then
     process.send_signal(signal.SIGINT)
     printed, problems = process.communicate()
     assert process.returncode == 0, problems

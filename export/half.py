@@ -1,0 +1,24 @@
+"""fp16 by onnxruntime's own converter; what stands before the network stays in single precision, and so do the answers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import onnx
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+
+def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in fp16, from the first convolution on; ``probabilities`` and ``logits`` are float32 as before."""
+    nodes = list(model.graph.node)
+    first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights that half precision rounds to 0
+        half: onnx.ModelProto = convert_float_to_float16(
+            copy.deepcopy(model),
+            keep_io_types=True,
+            op_block_list=["Softmax"],
+            node_block_list=[node.name for node in nodes[:first]],
+        )
+    return half
