@@ -114,7 +114,7 @@ def export(
     allow_worse: bool,
 ) -> None:
     """Export, compare, and put the files in place when they pass."""
-    chosen = _choose_photos(source, data, photos, calibrate, truth, calibration_photos, limit)
+    chosen = choose_photos(source, data, photos, calibrate, truth, calibration_photos, limit)
     if not source.is_dir():
         click.echo(f"loading {source}: a pickle runs the code that it holds", err=True)
     original = load_original(source, chosen.comparison[0], labels.split(",") if labels else None)
@@ -197,7 +197,7 @@ def _put_in_place(folder: Path, out: Path) -> None:
         os.replace(beside, out / path.name)
 
 
-def _choose_photos(
+def choose_photos(
     source: Path,
     data: Path | None,
     photos: Path | None,
@@ -206,6 +206,7 @@ def _choose_photos(
     calibration_photos: int,
     limit: int | None,
 ) -> Photos:
+    """The photos of an export, as its options name them: a run brings its split, a pickled Learner needs ``photos``."""
     split: dict[str, list[str]] = {}
     if source.is_dir():
         split, folder, labelling = _split_of(source)

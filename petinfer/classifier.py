@@ -161,6 +161,12 @@ def _thread_count(asked: int | None) -> int:
     return asked
 
 
+def available_devices() -> list[str]:
+    """The devices whose provider this onnxruntime was built with; whether one starts, only a `Classifier` can tell."""
+    built_in = onnxruntime.get_available_providers()
+    return [device for device, provider in PROVIDERS.items() if provider in built_in]
+
+
 def _providers(device: str) -> list[str]:
     """The providers to try for a device, each alone: onnxruntime would fall back from one to the next with a warning."""
     built_in = onnxruntime.get_available_providers()

@@ -7,12 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from . import Classifier, PetinferError, PhotoError, Prediction, __version__
+
+if TYPE_CHECKING:
+    from .verify import Verdict
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Record = dict[str, Any]
@@ -216,23 +220,38 @@ def bench(
 
 @main.command()
 @model_options
+@click.option("--providers", is_flag=True, help="Verify on each device that this onnxruntime has a provider for.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was found.")
 @click.pass_context
-def verify(context: click.Context, model: Path | None, device: str, threads: int | None, as_json: bool) -> None:
+def verify(
+    context: click.Context, model: Path | None, device: str, threads: int | None, providers: bool, as_json: bool
+) -> None:
     """Prove on this device that the model sees and answers what the Learner saw and answered.
 
     Exits with 1 when it does not.
     """
-    from dataclasses import asdict
-
+    from .classifier import available_devices
     from .verify import verify as check
 
-    classifier = Classifier(model, device, threads)
-    verdict = check(classifier)
+    found = []
+    for name in available_devices() if providers else [device]:
+        classifier = Classifier(model, name, threads)
+        found.append((classifier, check(classifier)))
     if as_json:
-        about = {"model": str(classifier.path), "provider": classifier.provider, "precision": classifier.spec.precision}
-        click.echo(json.dumps({**about, "passed": not verdict.failures, **asdict(verdict)}))
-        context.exit(1 if verdict.failures else 0)
+        reports = [_verdict_record(*each) for each in found]
+        click.echo(json.dumps(reports if providers else reports[0]))
+    else:
+        for each in found:
+            _print_verdict(*each)
+    context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
+
+
+def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
+    about = {"model": str(classifier.path), "provider": classifier.provider, "precision": classifier.spec.precision}
+    return {**about, "passed": not verdict.failures, **asdict(verdict)}
+
+
+def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
     click.echo(
         f"{classifier.path}, {classifier.spec.precision} on {classifier.provider}, {classifier.threads} threads\n"
     )
@@ -245,10 +264,25 @@ def verify(context: click.Context, model: Path | None, device: str, threads: int
         click.echo(f"\nnote: {note}")
     for failure in verdict.failures:
         click.echo(f"Error: {failure}", err=True)
-    flips = sum(found.flipped for found in verdict.checks)
-    equal = sum(found.pixels_equal for found in verdict.checks)
-    click.echo(
-        f"\n{equal} of {len(verdict.checks)} photos equal to the pixel, {flips} decisions flipped: "
-        f"{'NOT verified' if verdict.failures else 'verified'}"
-    )
-    context.exit(1 if verdict.failures else 0)
+    equal, flips = (sum(getattr(check, name) for check in verdict.checks) for name in ("pixels_equal", "flipped"))
+    end = "NOT verified" if verdict.failures else "verified"
+    click.echo(f"\n{equal} of {len(verdict.checks)} photos equal to the pixel, {flips} decisions flipped: {end}")
+
+
+@main.command()
+@click.option("--model", type=click.Path(path_type=Path), help="Model file to try; without it, the bundled one.")
+def devices(model: Path | None) -> None:
+    """List the devices: which run a model here, and why the others do not."""
+    from .classifier import PROVIDERS
+    from .verify import onnxruntime_wheels
+
+    for device in PROVIDERS:
+        try:
+            click.echo(f"{device:10} ready: {Classifier(model, device).provider}")
+        except PetinferError as error:
+            click.echo(f"{device:10} no: {str(error).partition(': ')[2]}")
+    wheels = onnxruntime_wheels()
+    if len(wheels) > 1:
+        click.echo(
+            f"Error: {' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)", err=True
+        )

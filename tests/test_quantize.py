@@ -12,7 +12,7 @@ import pytest
 from export.graph import export_graph
 from export.half import to_half
 from export.learner import load_original
-from export.quantize import quantize, saturating_weights
+from export.quantize import Scheme, quantize, saturating_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -39,7 +39,7 @@ def test_quantized_weights_have_seven_bits(fp32: onnx.ModelProto, images: np.nda
 
 def test_a_file_with_eight_bit_weights_is_found_out(fp32: onnx.ModelProto, images: np.ndarray) -> None:
     """255 · 127 twice is 64,770, twice what 16 bits hold: what processors without VNNI would clip."""
-    assert saturating_weights(quantize(fp32, images, reduce_range=False))
+    assert saturating_weights(quantize(fp32, images, Scheme(seven_bits=False)))
 
 
 def test_the_input_and_the_normalisation_stay_as_they_are(fp32: onnx.ModelProto, images: np.ndarray) -> None:

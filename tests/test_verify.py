@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from petinfer import Classifier, ModelError
-from petinfer.classifier import BUNDLED_MODEL
+from petinfer.classifier import BUNDLED_MODEL, PROVIDERS
 from petinfer.cli import main
 from petinfer.verify import GOLDEN_PHOTOS, onnxruntime_wheels, verify
 
@@ -35,6 +35,20 @@ def test_the_table_says_what_ran(exported: Path) -> None:
     result = CliRunner().invoke(main, ["verify", "--model", str(exported / "model-fp32.onnx")])
     assert "fp32 on CPUExecutionProvider" in result.stdout
     assert result.stdout.endswith("15 of 15 photos equal to the pixel, 0 decisions flipped: verified\n")
+
+
+def test_every_provider_at_hand_can_be_verified(exported: Path) -> None:
+    result = CliRunner().invoke(main, ["verify", "--providers", "--json", "--model", str(exported / "model-fp32.onnx")])
+    assert [(found["provider"], found["passed"]) for found in json.loads(result.stdout)] == [
+        ("CPUExecutionProvider", True)
+    ]
+
+
+def test_devices_are_listed_with_the_reason_why_one_is_not_ready() -> None:
+    lines = CliRunner().invoke(main, ["devices"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(PROVIDERS)
+    assert lines[-1] == "cpu        ready: CPUExecutionProvider"
+    assert lines[0].startswith("cuda       no: this onnxruntime has no CUDAExecutionProvider (it has ")
 
 
 def test_every_changed_byte_of_the_model_is_caught(exported: Path, tmp_path: Path) -> None:
