@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
+import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,46 +21,76 @@ from numpy.typing import NDArray
 
 from . import __version__, image
 from .classifier import Classifier
+from .errors import PetinferError
+from .verify import file_sha256
 
 STEPS = ("decode", "resize", "inference", "total")
-PERCENTILES = (50, 90, 99)
+_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+
+Samples = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured; ``seconds`` is float64 [queries, steps], the steps being `STEPS`."""
+    """What was measured of one classifier."""
 
-    seconds: NDArray[np.float64]
+    seconds: Samples
+    """float64 [queries, steps], the steps being `STEPS`."""
     cores_busy: float
     """Processor time over wall time while it was measured: how many threads really computed."""
 
     def percentiles(self) -> dict[str, dict[str, float]]:
-        """Milliseconds for each step at each of `PERCENTILES`."""
-        table = np.percentile(self.seconds * 1000, PERCENTILES, axis=0)
-        return {
-            step: {f"p{p}": float(table[row, column]) for row, p in enumerate(PERCENTILES)}
-            for column, step in enumerate(STEPS)
-        }
+        """Milliseconds for each step, and for the whole also the bound that its 90th percentile stays under."""
+        names = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
+        rows = np.percentile(self.seconds * 1000, list(names.values()), axis=0)
+        return {step: dict(zip(names, rows[:, i].tolist(), strict=True)) for i, step in enumerate(STEPS)}
+
+    def p90_bound(self) -> float | None:
+        """Milliseconds that the 90th percentile of the whole is under with 99 % confidence; None for too few queries."""
+        allowed = over_latencies_allowed(len(self.seconds))
+        return None if allowed is None else float(np.sort(self.seconds[:, -1])[-1 - allowed] * 1000)
+
+
+def over_latencies_allowed(queries: int, percentile: float = 0.9, confidence: float = 0.99) -> int | None:
+    """How many of the slowest queries may be left out so that the rest bounds the percentile: MLPerf's early stopping.
+
+    The largest t with P(Binomial(queries, 1 - percentile) <= t) <= 1 - confidence; 64 queries allow 1, under 44 none.
+    """
+    cumulated, found = 0.0, None
+    for t in range(queries):
+        cumulated += math.comb(queries, t) * (1 - percentile) ** t * percentile ** (queries - t)
+        if cumulated > 1 - confidence:
+            break
+        found = t
+    return found
 
 
 def measure(
-    classifier: Classifier, photo: bytes, queries: int = 64, duration: float = 6.0, warm_up: int = 8
-) -> Latency:
-    """Classify ``photo`` until ``queries`` are done and ``duration`` seconds have passed; the warm-up is not counted."""
-    for _ in range(warm_up):
-        _query(classifier, photo)
-    samples: list[tuple[float, ...]] = []
-    started, processor = time.perf_counter(), time.process_time()
-    while len(samples) < queries or time.perf_counter() - started < duration:
-        samples.append(_query(classifier, photo))
-    wall = time.perf_counter() - started
-    return Latency(np.array(samples), (time.process_time() - processor) / wall)
+    classifiers: Sequence[Classifier], photo: bytes, queries: int = 64, duration: float = 6.0, warm_up: int = 8
+) -> list[Latency]:
+    """Classify ``photo`` until ``queries`` are done and ``duration`` seconds have passed; the warm-up is not counted.
+
+    Several classifiers take turns, a query each, so that the machine's mood falls on all of them alike.
+    """
+    for classifier in classifiers:
+        for _ in range(warm_up):
+            _query(classifier, photo)
+    samples: list[list[tuple[float, ...]]] = [[] for _ in classifiers]
+    busy = [0.0 for _ in classifiers]
+    started = time.perf_counter()
+    while len(samples[0]) < queries or time.perf_counter() - started < duration:
+        for i, classifier in enumerate(classifiers):
+            processor = time.process_time()
+            samples[i].append(_query(classifier, photo))
+            busy[i] += time.process_time() - processor
+    seconds = [np.array(each) for each in samples]
+    return [Latency(each, spent / float(each[:, -1].sum())) for each, spent in zip(seconds, busy, strict=True)]
 
 
 def _query(classifier: Classifier, photo: bytes) -> tuple[float, ...]:
     """One query by the same functions as `Classifier.predict`, with a look at the clock between them."""
     start = time.perf_counter()
-    decoded = image.read(photo, classifier.orientation)
+    decoded = image.read(photo, classifier.orientation, classifier.enough)
     read = time.perf_counter()
     pixels = np.asarray(image.resize(decoded, classifier.spec.resize))[np.newaxis]
     resized = time.perf_counter()
@@ -63,14 +99,53 @@ def _query(classifier: Classifier, photo: bytes) -> tuple[float, ...]:
     return read - start, resized - read, end - resized, end - start
 
 
+def ratio(one: Latency, other: Latency) -> tuple[float, float, float]:
+    """Median of the ratios of paired totals, with its 95 % interval (order statistics of the ratios)."""
+    ratios = np.sort(one.seconds[:, -1] / other.seconds[:, -1])
+    half = 0.98 * math.sqrt(len(ratios))  # 1.96 standard deviations of Binomial(n, 1/2)
+    low, high = (math.floor(len(ratios) / 2 - half), math.ceil(len(ratios) / 2 + half))
+    return float(np.median(ratios)), float(ratios[max(low, 0)]), float(ratios[min(high, len(ratios) - 1)])
+
+
+_COLD = """
+import sys, time
+start = time.perf_counter()
+from petinfer import Classifier
+imported = time.perf_counter()
+classifier = Classifier(*[argument or None for argument in sys.argv[2:3]])
+loaded = time.perf_counter()
+classifier.predict(sys.argv[1])
+print(imported - start, loaded - imported, time.perf_counter() - loaded)
+"""
+
+
+def cold_start(photo: Path, model: Path | None, processes: int = 5) -> dict[str, float]:
+    """Medians over fresh processes, milliseconds: the whole process, and in it import, session and first answer."""
+    command = [sys.executable, "-c", _COLD, str(photo), str(model or "")]
+    rows = []
+    for _ in range(processes):
+        start = time.perf_counter()
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows.append((time.perf_counter() - start, *map(float, printed.split())))
+    names = ("process", "import", "session", "first answer")
+    return {name: statistics.median(column) * 1000 for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
 def surroundings(classifier: Classifier) -> dict[str, Any]:
-    """What a latency depends on: the processor, what really ran, and the versions."""
+    """What a latency depends on: the processor and what else it does, what really ran, the model, and the versions."""
     return {
         "processor": processor_name(),
+        "flags": _flags(),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "provider": classifier.provider,
         "threads": classifier.threads,
         "precision": classifier.spec.precision,
+        "decode": classifier.decode,
         "model": str(classifier.path),
+        "sha256": file_sha256(classifier.path, classifier.spec.sha256),
+        "score": classifier.spec.score,
+        "peak_memory_mb": _peak_memory_mb(),
         "versions": {
             "petinfer": __version__,
             "python": platform.python_version(),
@@ -83,8 +158,55 @@ def surroundings(classifier: Classifier) -> dict[str, Any]:
 
 def processor_name() -> str:
     """The processor's name as the system gives it."""
+    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
+
+
+def _flags() -> list[str]:
+    """Of the instructions that int8 is fast with, those that the processor has."""
+    has = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return [flag for flag in _FLAGS if flag in has]
+
+
+def _cpuinfo(entry: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split("\t")[0].strip() == entry), "")
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").split("\n")[0]
+    except OSError:
+        return None
+
+
+def _peak_memory_mb() -> float | None:
+    """The largest memory that this process had resident."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def plot(latencies: dict[str, Latency], path: Path) -> None:
+    """Draw each query's latency in its order, and how they are spread; needs matplotlib (the extra ``bench``)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PetinferError("--plot: matplotlib is not installed (pip install 'petinfer[bench]')") from error
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    course, spread = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    for name, latency in latencies.items():
+        milliseconds = latency.seconds[:, -1] * 1000
+        course.plot(milliseconds, ".", markersize=3, label=f"{name}, median {np.median(milliseconds):.1f} ms")
+        spread.hist(milliseconds, bins=40, orientation="horizontal", alpha=0.6)
+    course.set(xlabel="query", ylabel="ms from bytes to answer", ylim=(0, None))
+    spread.set(xlabel="queries")
+    course.legend(frameon=False, loc="lower left")
+    for axes in (course, spread):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

@@ -80,6 +80,8 @@ class Classifier:
         self.provider: str = self.session.get_providers()[0]
         self.spec = _read_spec(self.session, self.path)
         self.orientation = orientation or self.spec.orientation
+        # fast decoding may stop at twice what the network sees
+        self.enough = 2 * max(self.spec.resize.width, self.spec.resize.height) if decode == "fast" else None
 
     def pixels(self, photo: Photo) -> NDArray[np.uint8]:
         """The uint8 [height, width, 3] that the network sees of a photo: a path, bytes, a binary file, a Pillow image, or
@@ -88,7 +90,7 @@ class Classifier:
         Raises:
             PhotoError: it cannot be read.
         """
-        return pixels(photo, self.spec.resize, self.orientation, self.decode == "fast")
+        return pixels(photo, self.spec.resize, self.orientation, self.enough)
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Probabilities and logits, float32 [batch, classes] each, of pixels, uint8 [batch, height, width, 3]."""

@@ -16,6 +16,7 @@ import click
 from . import Classifier, PetinferError, PhotoError, Prediction, __version__
 
 if TYPE_CHECKING:
+    from .bench import Latency
     from .verify import Verdict
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -185,37 +186,101 @@ _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "tabl
 @main.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @model_options
+@click.option("--fast-decode", is_flag=True, help="As classify does with it.")
 @click.option("--queries", type=click.IntRange(1), default=64, show_default=True, help="At least this many.")
 @click.option(
     "--duration", type=click.FloatRange(0), default=6.0, show_default=True, help="At least this many seconds."
 )
-@click.option("--json", "as_json", is_flag=True, help="Everything that was measured, each sample too.")
+@click.option("--compare", type=click.Path(path_type=Path), help="Another model file: both take turns.")
+@click.option("--cold", is_flag=True, help="Also start fresh processes.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the latencies into this file (PNG, SVG)."
+)
+@click.option("--json", "form", flag_value="json", help="Everything that was measured, each sample too.")
+@click.option("--csv", "form", flag_value="csv", help="Each sample, ms.")
 def bench(
-    photo: Path, model: Path | None, device: str, threads: int | None, queries: int, duration: float, as_json: bool
+    photo: Path,
+    model: Path | None,
+    device: str,
+    threads: int | None,
+    fast_decode: bool,
+    queries: int,
+    duration: float,
+    compare: Path | None,
+    cold: bool,
+    plot_file: Path | None,
+    form: str | None,
 ) -> None:
-    """Measure the latency from PHOTO's bytes to the answer, one query after the other."""
-    from .bench import STEPS, measure, surroundings
+    """Measure the latency from PHOTO's bytes to the answer, one query after the other.
 
-    classifier = Classifier(model, device, threads)
-    answer = classifier.predict(photo)
-    latency = measure(classifier, photo.read_bytes(), queries, duration)
-    about = surroundings(classifier)
-    if as_json:
-        samples = dict(zip(STEPS, (latency.seconds * 1000).T.tolist(), strict=True))
-        content = {
-            **about,
-            "cores_busy": latency.cores_busy,
-            "label": answer.label,
-            "milliseconds": latency.percentiles(),
-        }
-        click.echo(json.dumps({**content, "samples": samples}))
-        return
-    click.echo(f"{photo}: {answer.label} {answer.probability:.2%}")
-    click.echo(f"{about['processor']}, {about['provider']}, {about['precision']}, {about['threads']} threads")
-    click.echo(f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy\n")
-    click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in next(iter(latency.percentiles().values()))))
-    for step, row in latency.percentiles().items():
-        click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))
+    The defaults are those of MLPerf mobile's quick setting: 64 queries and 6 seconds at least.
+    """
+    from .bench import cold_start, measure, plot
+
+    decode = "fast" if fast_decode else "exact"
+    files = [model, compare] if compare else [model]
+    classifiers = [Classifier(file, device, threads, decode=decode) for file in files]
+    answer = classifiers[0].predict(photo)
+    latencies = measure(classifiers, photo.read_bytes(), queries, duration)
+    starts = cold_start(photo, model) if cold else {}
+    if plot_file:
+        plot({each.path.name: latency for each, latency in zip(classifiers, latencies, strict=True)}, plot_file)
+    if form == "csv":
+        _write_samples(classifiers, latencies)
+    elif form == "json":
+        records = [_latency_record(*each) for each in zip(classifiers, latencies, strict=True)]
+        extra = {"photo": str(photo), "label": answer.label, **({"cold_start": starts} if starts else {})}
+        click.echo(json.dumps(extra | (records[0] if not compare else {"models": records})))
+    else:
+        click.echo(f"{photo}: {answer.label} {answer.probability:.2%}")
+        _print_latencies(classifiers, latencies, starts)
+
+
+def _latency_record(classifier: Classifier, latency: Latency) -> Record:
+    from .bench import STEPS, surroundings
+
+    samples = dict(zip(STEPS, (latency.seconds * 1000).T.tolist(), strict=True))
+    measured = {
+        "milliseconds": latency.percentiles(),
+        "p90_bound": latency.p90_bound(),
+        "cores_busy": latency.cores_busy,
+    }
+    return {**surroundings(classifier), **measured, "samples": samples}
+
+
+def _write_samples(classifiers: list[Classifier], latencies: list[Latency]) -> None:
+    from .bench import STEPS
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["model", *STEPS])
+    for classifier, latency in zip(classifiers, latencies, strict=True):
+        writer.writerows([classifier.path.name, *row] for row in (latency.seconds * 1000).tolist())
+
+
+def _print_latencies(classifiers: list[Classifier], latencies: list[Latency], starts: dict[str, float]) -> None:
+    from .bench import ratio, surroundings
+
+    for classifier, latency in zip(classifiers, latencies, strict=True):
+        about = surroundings(classifier)
+        click.echo(f"\n{classifier.path.name}, {about['precision']}, {about['provider']}, {about['threads']} threads")
+        click.echo(
+            f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']:.1f}" if about["load"] else ""
+        )
+        click.echo(
+            f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {about['peak_memory_mb']:.0f} MB\n"
+        )
+        table = latency.percentiles()
+        click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
+        for step, row in table.items():
+            click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))
+        if (bound := latency.p90_bound()) is not None:
+            click.echo(f"the 90th percentile is under {bound:.2f} ms, with 99 % confidence")
+    if len(latencies) > 1:
+        median, low, high = ratio(*latencies)
+        one, other = (each.path.name for each in classifiers)
+        click.echo(f"\n{one} takes {median:.3f} of {other}'s time (95 % interval {low:.3f} to {high:.3f})")
+    if starts:
+        click.echo("\ncold start, ms: " + ", ".join(f"{name} {value:.0f}" for name, value in starts.items()))
 
 
 @main.command()

@@ -30,14 +30,14 @@ def name_of(photo: Photo) -> str:
     return "photo" if isinstance(photo, bytes) else str(getattr(photo, "name", "") or "photo")
 
 
-def read(photo: Photo, orientation: str, at_least: tuple[int, int] | None = None) -> Image.Image:
+def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.Image:
     """Decode a photo to RGB.
 
     Args:
         photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8 [height, width, 3]).
         orientation: ``upright`` turns it as its EXIF entry asks; ``stored`` does not, as fastai does not.
-        at_least: width and height, px, that are enough: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size by
-            libjpeg, which is faster and not equal to decoding it whole. None decodes it whole.
+        at_least: px that are enough for each side: libjpeg decodes a larger JPEG at 1/2, 1/4 or 1/8 of its size, which is
+            faster and not equal to decoding it whole. None decodes it whole.
 
     Raises:
         PhotoError: it is missing, damaged, too large for Pillow, or of a format not in `FORMATS`.
@@ -45,7 +45,7 @@ def read(photo: Photo, orientation: str, at_least: tuple[int, int] | None = None
     try:
         image = _open(photo)
         if at_least is not None:
-            image.draft(None, at_least)
+            image.draft(None, (at_least, at_least))
         return _to_rgb(image, orientation)
     except PhotoError:
         raise
@@ -138,12 +138,9 @@ def _pad(image: Image.Image, width: int, height: int, left: int, top: int, paddi
     return Image.fromarray(np.pad(np.asarray(image), sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
 
 
-def pixels(photo: Photo, to: Resize, orientation: str, fast: bool = False) -> NDArray[np.uint8]:
-    """The uint8 [height, width, 3] that the network sees of a photo. Raises `PhotoError` as `read` and `resize` do.
-
-    ``fast`` decodes a large JPEG to no less than twice the size that the network sees: near, but not equal.
-    """
-    image = read(photo, orientation, (2 * max(to.width, to.height),) * 2 if fast else None)
+def pixels(photo: Photo, to: Resize, orientation: str, at_least: int | None = None) -> NDArray[np.uint8]:
+    """The uint8 [height, width, 3] that the network sees of a photo. Raises `PhotoError` as `read` and `resize` do."""
+    image = read(photo, orientation, at_least)
     try:
         return np.asarray(resize(image, to))
     except (ValueError, MemoryError) as error:

@@ -117,7 +117,8 @@ def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
     content = json.loads(petinfer("bench", cat_photo, "--json", "--queries", 3, "--duration", 0, "--threads", 1).stdout)
     assert (content["provider"], content["threads"], content["precision"]) == ("CPUExecutionProvider", 1, "int8")
     assert list(content["milliseconds"]) == ["decode", "resize", "inference", "total"]
-    assert list(content["milliseconds"]["total"]) == ["p50", "p90", "p99"]
+    assert list(content["milliseconds"]["total"]) == ["p50", "p90", "p99", "p99.9", "max"]
+    assert content["p90_bound"] is None  # three queries bound nothing
     assert [len(samples) for samples in content["samples"].values()] == [3, 3, 3, 3]
     steps = [content["samples"][step] for step in ("decode", "resize", "inference")]
     assert [sum(parts) for parts in zip(*steps, strict=True)] == pytest.approx(content["samples"]["total"])
