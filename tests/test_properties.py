@@ -34,8 +34,11 @@ FORMATS = {
 }
 
 sides = st.one_of(st.integers(1, 60), st.sampled_from(TRAPS), st.sampled_from([127, 223, 224, 225, 449, 997]))
+long_sides = st.sampled_from([2047, 3001, 4999])
 sizes = st.one_of(
     st.tuples(sides, sides),
+    st.tuples(long_sides, st.integers(1, 120)),
+    st.tuples(st.integers(1, 120), long_sides),
     st.integers(1, 24).flatmap(lambda short: st.sampled_from([(50 * short, short), (short, 50 * short)])),
 )
 kinds = st.sampled_from([(form, mode) for form, modes in FORMATS.items() for mode in modes])
