@@ -26,8 +26,6 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-
-
 DECODES = ("exact", "fast")
 
 
@@ -94,7 +92,11 @@ class Classifier:
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Probabilities and logits, float32 [batch, classes] each, of pixels, uint8 [batch, height, width, 3]."""
-        probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
+        try:
+            probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
+        except Exception as error:  # onnxruntime's own classes share no base but this
+            problem = f"cannot compute {batch.dtype} {list(batch.shape)}: {' '.join(str(error).split())[:200]}"
+            raise DeviceError(f"{self.provider}: {problem} (try --device cpu, or a smaller batch)") from error
         return probabilities, logits
 
     def predict(self, photo: Photo) -> Prediction:

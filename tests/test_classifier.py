@@ -90,6 +90,11 @@ def test_a_device_that_is_not_there_is_told_and_nothing_falls_back() -> None:
             Classifier(device=device)
 
 
+def test_what_onnxruntime_cannot_compute_is_told(classifier: Classifier) -> None:
+    with pytest.raises(DeviceError, match=r"CPUExecutionProvider: cannot compute uint8 \[1, 2, 2, 3\]: "):
+        classifier.infer(np.zeros((1, 2, 2, 3), np.uint8))
+
+
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model file"):
         Classifier(tmp_path / "none.onnx")
