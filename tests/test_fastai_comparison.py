@@ -15,6 +15,7 @@ from fastai.vision.all import Resize as FastaiResize
 from numpy.typing import NDArray
 from PIL import Image
 
+import export.learner
 from petinfer import Classifier
 from petinfer.image import pixels
 from petinfer.spec import Resize
@@ -65,7 +66,7 @@ def test_a_lying_photo_is_stored_as_fastai_sees_it(lying_photo: Path) -> None:
 
 
 def test_the_file_answers_what_learn_predict_answers(exported: Path, tiny_learner: Path, drawn_photos: Path) -> None:
-    learn: Learner = load_learner(tiny_learner)
+    learn: Learner = load_learner(tiny_learner, pickle_module=export.learner._Pickle)
     classifier = Classifier(exported / "model-fp32.onnx", orientation="stored")
     with learn.no_bar():
         for photo in sorted(drawn_photos.rglob("*.png")):

@@ -63,7 +63,6 @@ def test_half_precision_begins_after_the_normalisation(fp32: onnx.ModelProto) ->
     convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
     assert {types[node.input[1]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
     assert [entry.type.tensor_type.elem_type for entry in half.graph.output] == [onnx.TensorProto.FLOAT] * 2
-    before = [
-        node for node in half.graph.node[: half.graph.node.index(convolutions[0])] if node.op_type in ("Mul", "Add")
-    ]
+    nodes = list(half.graph.node)
+    before = [node for node in nodes[: nodes.index(convolutions[0])] if node.op_type in ("Mul", "Add")]
     assert {types[node.input[1]] for node in before} == {onnx.TensorProto.FLOAT}

@@ -6,6 +6,7 @@ import json
 import platform
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -170,7 +171,8 @@ def _show_learning_rates(learn: Learner, out: Path) -> None:
     """fastai's ``lr_find``: its suggestions, and its plot as a picture."""
     from matplotlib import pyplot
 
-    with learn.no_bar():
+    with learn.no_bar(), TemporaryDirectory() as folder:
+        learn.model_dir = folder  # it saves and loads the model, by default among the photos
         suggested = learn.lr_find(suggest_funcs=(valley, slide))
     pyplot.savefig(out / "lr_find.png", dpi=120)
     click.echo(f"valley: {suggested.valley:.2g}   slide: {suggested.slide:.2g}   plot: {out / 'lr_find.png'}")

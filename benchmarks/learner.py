@@ -1,0 +1,60 @@
+"""The Learner itself: what every contender's answers are compared with, and the pixels and statistics of its photos."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+warnings.filterwarnings("ignore")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from fastai.vision.all import Learner, Normalize, PILImage, ProgressCallback, Resize, load_learner  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+
+def load(run: Path) -> Learner:
+    """The Learner of a run, on the CPU, without its progress bar."""
+    learn = load_learner(run / "learner.pkl", cpu=True)
+    learn.model.eval()
+    learn.remove_cb(ProgressCallback)
+    return learn
+
+
+def decisions(learn: Learner, photos: Sequence[Path | bytes]) -> list[int]:
+    """The class of each photo, by its place in the Learner's vocab, by ``learn.predict``."""
+    return [int(learn.predict(photo)[1]) for photo in photos]
+
+
+def statistics_of(learn: Learner) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation by channel, float32 [3], of pixels in 0 to 1; zeros and ones where it normalises not."""
+    for transform in learn.dls.valid.after_batch.fs:
+        if isinstance(transform, Normalize):
+            return transform.mean.numpy().reshape(3), transform.std.numpy().reshape(3)
+    return np.zeros(3, np.float32), np.ones(3, np.float32)
+
+
+def normalise(
+    image: NDArray[np.uint8], statistics: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """A batch of one, float32 [1, 3, height, width], of an image, uint8 [height, width, 3]."""
+    mean, deviation = statistics
+    scaled = (image.astype(np.float32) / 255 - mean) / deviation
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+
+
+def torch_with_fastai_pixels(learn: Learner) -> Callable[[bytes], Any]:
+    """torch without ``learn.predict``: the Learner's own Resize, then its network."""
+    resize = next(each for each in learn.dls.valid.after_item.fs if isinstance(each, Resize))
+    mean, deviation = (torch.from_numpy(each).view(1, 3, 1, 1) for each in statistics_of(learn))
+
+    def run(photo: bytes) -> Any:
+        pixels = np.asarray(resize(PILImage.create(io.BytesIO(photo)), split_idx=1))
+        batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().div_(255)
+        with torch.inference_mode():
+            return learn.model((batch - mean) / deviation).softmax(1).numpy()
+
+    return run
