@@ -1,4 +1,4 @@
-"""fp16 by onnxruntime's own converter; what stands before the network stays in single precision, and so do the answers."""
+"""fp16 by onnxruntime's own converter; pixels are normalised in single precision, with constants rounded to half."""
 
 from __future__ import annotations
 
