@@ -60,7 +60,7 @@ def assert_alike(original: Original, photos: Path, folder: Path) -> None:
     answers = file_answers(Classifier(folder / "model.onnx"), files)
     parity = compare(reference, *answers, files, original.labels)
     assert parity.probability_max <= 1e-5 and parity.flips == []
-    assert np.ptp(reference, axis=0).max() > 1e-3  # the photos make a difference
+    assert np.ptp(reference, axis=0).max() > 1e-4  # the photos make a difference
 
 
 ARCHITECTURES = [resnet18, resnet50, "convnext_tiny", "efficientnet_b0", "vit_tiny_patch16_224"]
