@@ -1,4 +1,4 @@
-"""Schemes of int8 beside each other: how far each is from fp32, and how long a photo takes. The table of docs/precision.md.
+"""Schemes of int8 beside each other: how far each is from fp32, and how long a photo takes.
 
 usage: python -m benchmarks.quantization RUN [--data PHOTOS]
 """

@@ -1,8 +1,8 @@
 """int8 by onnxruntime's static quantizer: QDQ, weights by channel, calibrated on photos.
 
 Weights have 7 bits: processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two products in 16 bits
-and saturates. 2 · 255 · 127 does not fit, 2 · 255 · 64 does (onnxruntime's ``reduce_range``). docs/precision.md has a table
-of schemes.
+and saturates. 2 · 255 · 127 does not fit, 2 · 255 · 64 does (onnxruntime's ``reduce_range``). ``python -m
+benchmarks.quantization`` compares schemes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
     Args:
         model: the fp32 model.
         images: calibration photos through petinfer's own preprocessing, uint8 [photos, height, width, 3].
-        scheme: None takes the one that docs/precision.md found best.
+        scheme: None takes `Scheme`'s defaults.
     """
     scheme = scheme or Scheme()
     with tempfile.TemporaryDirectory() as folder:
