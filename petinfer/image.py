@@ -20,6 +20,7 @@ from .spec import Resize
 Photo: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PADDED_PIXELS = 2**27  # 400 MB; a strip of 65,535 x 1 px would be padded to 4 billion
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
@@ -96,6 +97,9 @@ def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
 def resize(image: Image.Image, to: Resize) -> Image.Image:
     """fastai's ``Resize.encodes`` at validation, on an RGB image.
 
+    Raises:
+        ValueError: padding would make more than `MAX_PADDED_PIXELS` of it.
+
     Of a photo far narrower than the target's shape, fastai crops nothing at all, and sees black; so does this.
     """
     filter_ = Image.Resampling[to.resample.upper()]
@@ -103,6 +107,8 @@ def resize(image: Image.Image, to: Resize) -> Image.Image:
         return image.resize((to.width, to.height), filter_)
     (width, height), (left, top) = _window(image.size, to)
     if to.method == "pad":
+        if width * height > MAX_PADDED_PIXELS:
+            raise ValueError(f"padding would make {width} x {height} px of it")
         image = _pad(image, width, height, left, top, to.padding)
     else:
         image = image.crop((left, top, left + width, top + height))

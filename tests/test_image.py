@@ -96,3 +96,10 @@ def test_a_truncated_photo_is_told(cat_photo: Path, tmp_path: Path) -> None:
 def test_a_folder_is_no_photo(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="cannot be read"):
         pixels(tmp_path, SQUARE, "stored")
+
+
+def test_a_strip_is_not_padded_until_the_memory_is_full() -> None:
+    with pytest.raises(
+        PhotoError, match="cannot be resized from 60000 x 1 px to 224 x 224: padding would make 59999 x 59999"
+    ):
+        pixels(Image.new("RGB", (60000, 1)), Resize(224, 224, "pad"), "stored")
