@@ -7,7 +7,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and newer keeps a device ID and sends telemetry unless this is set before it is imported. A device that
+# classifies photos tells nobody; who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from .classifier import Classifier, Prediction

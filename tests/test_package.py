@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -85,6 +86,15 @@ def run_python(code: str) -> str:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = "{'numpy', 'PIL', 'onnxruntime', 'click', 'importlib.metadata', 'json'}"
     assert run_python(f"import sys, petinfer; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_a_photo_leaves_nothing_behind_and_tells_nobody(cat_photo: Path, tmp_path: Path) -> None:
+    """By itself, onnxruntime would keep a device ID and a database of telemetry in the home folder."""
+    kept = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in kept} | {"HOME": str(tmp_path)}
+    code = f"import petinfer; petinfer.Classifier().predict({str(cat_photo)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_photo_needs_no_torch(cat_photo: Path) -> None:
