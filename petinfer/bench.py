@@ -58,7 +58,8 @@ def over_latencies_allowed(queries: int, percentile: float = 0.9, confidence: fl
     """
     cumulated, found = 0.0, None
     for t in range(queries):
-        cumulated += math.comb(queries, t) * (1 - percentile) ** t * percentile ** (queries - t)
+        ways = math.lgamma(queries + 1) - math.lgamma(t + 1) - math.lgamma(queries - t + 1)
+        cumulated += math.exp(ways + t * math.log(1 - percentile) + (queries - t) * math.log(percentile))
         if cumulated > 1 - confidence:
             break
         found = t
@@ -137,7 +138,7 @@ def surroundings(classifier: Classifier) -> dict[str, Any]:
         "processor": processor_name(),
         "flags": _flags(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "provider": classifier.provider,
         "threads": classifier.threads,
         "precision": classifier.spec.precision,
@@ -189,7 +190,7 @@ def _peak_memory_mb() -> float | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
 
 
 def plot(latencies: dict[str, Latency], path: Path) -> None:

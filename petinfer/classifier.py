@@ -129,7 +129,7 @@ class Classifier:
             waiting: deque[Future[Prediction | PhotoError]] = deque()
             for photo in photos:
                 waiting.append(pool.submit(self._answer_or_error, photo))
-                if len(waiting) > 2 * self.threads:
+                while waiting and (waiting[0].done() or len(waiting) > 2 * self.threads):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

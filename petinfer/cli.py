@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from . import Classifier, PetinferError, PhotoError, Prediction, __version__
+from . import DeviceError, PetinferError, PhotoError, __version__
 
 if TYPE_CHECKING:
+    from . import Classifier, Prediction
     from .bench import Latency
     from .verify import Verdict
 
@@ -32,6 +36,11 @@ class _Group(click.Group):
         except PetinferError as error:
             click.echo(f"Error: {error}", err=True)
             context.exit(2)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head`, which click ends quietly
+                raise
+            click.echo(f"Error: cannot write: {error.strerror} (check where the answers go)", err=True)
+            context.exit(2)
         except KeyboardInterrupt:
             context.exit(130)
 
@@ -40,6 +49,12 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="petinfer")
 def main() -> None:
     """Run an image classifier trained with fastai, without fastai."""
+    warnings.filterwarnings("ignore", module="PIL")  # of large or odd photos, which are answered all the same
+    if sys.stdout is None:
+        raise PetinferError("standard output: closed, so that no answer could be given (open it)")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
 
 
 def model_options(command: _Command) -> _Command:
@@ -94,17 +109,21 @@ def classify(
     PHOTO is a file, a folder (all photos below it, in the order of their names) or - for a photo on standard input.
     Exits with 1 when a photo could not be read; all others are answered.
     """
+    from . import Classifier
+    from .image import printable
+
     classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact")
+    if photos.count("-") > 1:
+        raise click.UsageError("standard input (-) can be read once")
     paths = list(_photos(photos))
-    if not paths:
-        click.echo(f"Error: {photos[0]}: no photos in this folder (give photos or a folder of photos)", err=True)
-        context.exit(2)
+    if all(os.path.isdir(path) for path in paths):
+        raise PetinferError(f"{printable(paths[0])}: no photos in this folder (give photos or a folder of photos)")
     failed = 0
     write = _WRITERS[form or "table"]
 
     def records() -> Iterator[Record]:
         nonlocal failed
-        sources = (sys.stdin.buffer.read() if path == "-" else path for path in paths)
+        sources = (_standard_input() if path == "-" else path for path in paths)
         for path, answer in zip(paths, classifier.predict_stream(sources), strict=True):
             failed += isinstance(answer, PhotoError)
             yield _record(path, answer, top)
@@ -114,18 +133,31 @@ def classify(
 
 
 def _photos(arguments: Iterable[str]) -> Iterator[str]:
-    """The photos that the arguments name: a folder stands for the photos below it, sorted."""
+    """The photos that the arguments name: a folder stands for the photos below it, sorted.
+
+    A folder without photos, or that cannot be read, stands for itself, and becomes a record with an error.
+    """
     from .image import SUFFIXES
 
     for argument in arguments:
         if not os.path.isdir(argument):
             yield argument
             continue
-        for folder, folders, files in os.walk(argument):
+        found, unreadable = 0, list[OSError]()
+        for folder, folders, files in os.walk(argument, onerror=unreadable.append):
             folders.sort()
-            yield from (
-                os.path.join(folder, name) for name in sorted(files) if os.path.splitext(name)[1].lower() in SUFFIXES
-            )
+            photos = [os.path.join(folder, name) for name in sorted(files) if name.lower().endswith(tuple(SUFFIXES))]
+            photos = [photo for photo in photos if os.path.isfile(photo) or os.path.islink(photo)]  # a pipe would wait
+            found += len(photos)
+            yield from photos
+        yield from (error.filename for error in unreadable)
+        if not found and not unreadable:
+            yield argument
+
+
+def _standard_input() -> bytes:
+    """The bytes on standard input; none where it is closed."""
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
 def _record(path: str, answer: Prediction | PhotoError, top: int | None) -> Record:
@@ -137,18 +169,19 @@ def _record(path: str, answer: Prediction | PhotoError, top: int | None) -> Reco
 
 def _write_json(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
     """An array, a record a line; complete after Ctrl-C too."""
-    separator = "[\n"
+    print("[", end="")
+    separator = "\n"
     try:
         for record in records:
-            print(separator + json.dumps(record, ensure_ascii=False), end="", flush=True)
+            print(separator + json.dumps(record), end="", flush=True)
             separator = ",\n"
     finally:
-        print("\n]" if separator == ",\n" else "[]")
+        print("\n]")
 
 
 def _write_jsonl(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
     for record in records:
-        print(json.dumps(record, ensure_ascii=False), flush=True)
+        print(json.dumps(record), flush=True)
 
 
 def _write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
@@ -170,6 +203,8 @@ def _write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | No
 
 def _write_table(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
     """Label and probability, then the path, which may be of any length."""
+    from .image import printable
+
     width = max(map(len, labels))
     for record in records:
         if "error" in record:
@@ -177,7 +212,7 @@ def _write_table(records: Iterable[Record], labels: tuple[str, ...], top: int | 
             continue
         ranked = list(record["probabilities"].items())[: top or 1]
         answers = "   ".join(f"{label:{width}}  {probability:7.2%}" for label, probability in ranked)
-        print(f"{answers}  {record['path']}", flush=True)
+        print(f"{answers}  {printable(record['path'])}", flush=True)
 
 
 _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "table": _write_table}
@@ -215,6 +250,7 @@ def bench(
 
     The defaults are those of MLPerf mobile's quick setting: 64 queries and 6 seconds at least.
     """
+    from . import Classifier
     from .bench import cold_start, measure, plot
 
     decode = "fast" if fast_decode else "exact"
@@ -263,11 +299,9 @@ def _print_latencies(classifiers: list[Classifier], latencies: list[Latency], st
     for classifier, latency in zip(classifiers, latencies, strict=True):
         about = surroundings(classifier)
         click.echo(f"\n{classifier.path.name}, {about['precision']}, {about['provider']}, {about['threads']} threads")
+        click.echo(f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']}")
         click.echo(
-            f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']:.1f}" if about["load"] else ""
-        )
-        click.echo(
-            f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {about['peak_memory_mb']:.0f} MB\n"
+            f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {about['peak_memory_mb']} MB\n"
         )
         table = latency.percentiles()
         click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
@@ -295,12 +329,22 @@ def verify(
 
     Exits with 1 when it does not.
     """
-    from .classifier import available_devices
+    from .classifier import Classifier, available_devices
     from .verify import verify as check
 
-    found = []
+    if providers and device != "auto":
+        raise click.UsageError("--providers tries every device; leave --device out")
+
+    found, absent = [], 0
     for name in available_devices() if providers else [device]:
-        classifier = Classifier(model, name, threads)
+        try:
+            classifier = Classifier(model, name, threads)
+        except DeviceError as error:
+            if not providers:
+                raise
+            click.echo(f"Error: {error}", err=True)
+            absent += 1
+            continue
         found.append((classifier, check(classifier)))
     if as_json:
         reports = [_verdict_record(*each) for each in found]
@@ -308,7 +352,7 @@ def verify(
     else:
         for each in found:
             _print_verdict(*each)
-    context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
+    context.exit(1 if absent or any(verdict.failures for _, verdict in found) else 0)
 
 
 def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
@@ -338,13 +382,13 @@ def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
 @click.option("--model", type=click.Path(path_type=Path), help="Model file to try; without it, the bundled one.")
 def devices(model: Path | None) -> None:
     """List the devices: which run a model here, and why the others do not."""
-    from .classifier import PROVIDERS
+    from .classifier import PROVIDERS, Classifier
     from .verify import onnxruntime_wheels
 
     for device in PROVIDERS:
         try:
             click.echo(f"{device:10} ready: {Classifier(model, device).provider}")
-        except PetinferError as error:
+        except DeviceError as error:
             click.echo(f"{device:10} no: {str(error).partition(': ')[2]}")
     wheels = onnxruntime_wheels()
     if len(wheels) > 1:

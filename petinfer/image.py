@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .errors import PhotoError
 from .spec import Resize
@@ -24,11 +24,27 @@ MAX_PADDED_PIXELS = 2**27  # 400 MB; a strip of 65,535 x 1 px would be padded to
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
+_ORIENTATION = 0x0112  # the EXIF entry
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 def name_of(photo: Photo) -> str:
-    """What a message calls the photo: its path where it has one."""
-    if isinstance(photo, str | os.PathLike):
-        return os.fspath(photo)
-    return "photo" if isinstance(photo, bytes) else str(getattr(photo, "name", "") or "photo")
+    """What a message calls the photo: its path where it has one, on one line."""
+    path = isinstance(photo, str | os.PathLike)
+    return printable(os.fspath(photo) if path else str(getattr(photo, "name", "") or "photo"))  # type: ignore[arg-type]
+
+
+def printable(text: str) -> str:
+    """The text with what would break a line, or a terminal, escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.Image:
@@ -45,7 +61,7 @@ def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.I
     """
     try:
         image = _open(photo)
-        if at_least is not None:
+        if at_least is not None and image is not photo:  # an image of the caller's stays as it is
             image.draft(None, (at_least, at_least))
         return _to_rgb(image, orientation)
     except PhotoError:
@@ -55,9 +71,8 @@ def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.I
     except UnidentifiedImageError as error:
         raise PhotoError(f"{name_of(photo)}: not a photo of a known format (known are {', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise PhotoError(
-            f"{name_of(photo)}: cannot be read: {' '.join(str(error).split())} (check the file)"
-        ) from error
+        problem = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise PhotoError(f"{name_of(photo)}: cannot be read: {problem} (check the file)") from error
 
 
 def _open(photo: Photo) -> Image.Image:
@@ -68,6 +83,8 @@ def _open(photo: Photo) -> Image.Image:
     if isinstance(photo, bytes | bytearray | memoryview):
         return Image.open(io.BytesIO(photo), formats=FORMATS)
     if isinstance(photo, str | os.PathLike):
+        if os.path.isdir(photo):
+            raise PhotoError(f"{name_of(photo)}: a folder without photos, or that cannot be read (give photos)")
         # Read at once: a file left half-read would stay open, and Pillow reads in small pieces.
         return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS)
     if hasattr(photo, "read"):
@@ -87,11 +104,21 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
     if orientation == "upright":
-        image = ImageOps.exif_transpose(image)
+        image = _turned(image)
     if image.mode == "RGB":  # convert() would copy it, 38 ms for 12 megapixels
         image.load()
         return image
     return image.convert("RGB")
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Pillow's ``exif_transpose`` would write the EXIF block anew, and fail on a photo with one odd entry in it."""
+    image.load()  # which turns a TIFF by itself
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a block so damaged that nothing in it asks for anything
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def resize(image: Image.Image, to: Resize) -> Image.Image:

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -86,6 +87,8 @@ class Spec:
         _check_one_of("precision", self.precision, PRECISIONS)
         if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
             raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more words (export it again)")
+        if not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):
+            raise ModelError(f"model: sha256 is {self.sha256!r}, not 64 hex digits (export it again)")
         if len(set(self.labels)) < len(self.labels):
             raise ModelError(f"model: labels {list(self.labels)!r} name one class twice (export it again)")
 
@@ -117,22 +120,43 @@ class Spec:
             raise ModelError(f"model: labels are {labels!r}, not a list (export it again)")
         for name in ("origin", "score", "parity"):
             _object(name, content[name])
-        golden = {name: _golden(name, entry) for name, entry in _object("golden", content.pop("golden")).items()}
+        golden = {
+            name: _golden(name, entry, len(labels)) for name, entry in _object("golden", content.pop("golden")).items()
+        }
         return cls(labels=tuple(labels), resize=Resize(size[0], size[1], **resize), golden=golden, **content)
 
 
-def _golden(name: str, entry: Any) -> Golden:
+def _golden(name: str, entry: Any, classes: int) -> Golden:
     entry = _object(f"golden.{name}", entry)
     _check_entries(f"golden.{name}", entry, set(Golden.__dataclass_fields__))
+    answers = [entry["learner"], entry["file"]]
+    sound = (
+        re.fullmatch(r"[\w-]+\.\w+", name)
+        and all(re.fullmatch(r"[0-9a-f]{64}", str(entry[key])) for key in ("decoded", "pixels"))
+        and all(isinstance(row, list) and len(row) == classes and all(_is_number(p) for p in row) for row in answers)
+        and isinstance(entry["size"], list)
+        and len(entry["size"]) == 2
+        and all(isinstance(side, int) for side in entry["size"])
+    )
+    if not sound:
+        raise ModelError(f"model: golden.{_escaped(name)} is not a golden answer (export it again)")
     return Golden(
         tuple(entry["size"]), entry["decoded"], entry["pixels"], tuple(entry["learner"]), tuple(entry["file"])
     )
 
 
+def _escaped(name: str) -> str:
+    return name.encode("unicode_escape").decode()[:60]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)
+
+
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model: its metadata is not JSON: {error} (export it again)") from error
 
 

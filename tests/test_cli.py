@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,57 @@ def test_a_folder_without_photos_is_exit_2(tmp_path: Path) -> None:
     result = petinfer("classify", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no photos in this folder" in result.stderr
+
+
+def test_an_empty_folder_beside_a_photo_has_its_record(cat_photo: Path, tmp_path: Path) -> None:
+    result = petinfer("classify", "--jsonl", tmp_path, cat_photo)
+    assert [json.loads(line).get("error") for line in result.stdout.splitlines()] == [
+        f"{tmp_path}: a folder without photos, or that cannot be read (give photos)",
+        None,
+    ]
+    assert result.exit_code == 1
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    assert len(petinfer("classify", "--jsonl", folder).stdout.splitlines()) == 3
+
+
+def test_standard_input_is_read_once(cat_photo: Path) -> None:
+    result = petinfer("classify", "-", "-", stdin=cat_photo.read_bytes())
+    assert result.exit_code == 2 and "standard input (-) can be read once" in result.stderr
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    program = [sys.executable, "-c", "from petinfer.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(program, capture_output=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--jsonl"], ["--csv"]])
+def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
+    form: list[str], cat_photo: Path, tmp_path: Path
+) -> None:
+    names = [tmp_path / "emoji 😀.jpg", tmp_path / "plain.jpg"]
+    for name in names:
+        shutil.copy(cat_photo, name)
+    done = run("classify", *form, *names, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"cat") >= 2 and b"plain.jpg" in done.stdout
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv"])
+def test_a_full_disk_is_one_line_and_exit_2(form: str, cat_photo: Path) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  a device, not a file
+        program = [sys.executable, "-c", "from petinfer.cli import main; main()", "classify", form, str(cat_photo)]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: cannot write: No space left on device") and "Traceback" not in done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys\nfrom petinfer.cli import main\nprint({'numpy', 'onnxruntime', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:

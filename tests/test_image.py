@@ -103,3 +103,32 @@ def test_a_strip_is_not_padded_until_the_memory_is_full() -> None:
         PhotoError, match="cannot be resized from 60000 x 1 px to 224 x 224: padding would make 59999 x 59999"
     ):
         pixels(Image.new("RGB", (60000, 1)), Resize(224, 224, "pad"), "stored")
+
+
+def test_one_odd_exif_entry_costs_neither_the_photo_nor_its_turn(lying_photo: Path, tmp_path: Path) -> None:
+    """A number where EXIF has a text: Pillow's own exif_transpose fails on it, as it writes the block anew."""
+    content = lying_photo.read_bytes()
+    with Image.open(lying_photo) as image:
+        exif = image.getexif()
+        exif[0x010F] = "maker"
+        odd = (
+            exif.tobytes()
+            .replace(b"\x0f\x01\x02\x00", b"\x0f\x01\x0c\x00")
+            .replace(b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x0c")
+        )
+        image.save(tmp_path / "odd.jpg", exif=odd, quality=95)
+    assert read(tmp_path / "odd.jpg", "upright").size == read(content, "upright").size == (451, 300)
+
+
+def test_fast_decoding_leaves_the_callers_image_as_it_is(tmp_path: Path) -> None:
+    gradient(1600, 1200).save(tmp_path / "large.jpg")
+    with Image.open(tmp_path / "large.jpg") as image:
+        read(image, "stored", at_least=400)
+        assert image.size == (1600, 1200)
+    assert read(tmp_path / "large.jpg", "stored", at_least=400).size == (800, 600)
+
+
+def test_a_message_is_one_line_whatever_the_file_is_called() -> None:
+    with pytest.raises(PhotoError) as caught:
+        pixels("two\nlines.jpg", SQUARE, "stored")
+    assert str(caught.value) == "two\\nlines.jpg: no such file (check the path)"

@@ -14,6 +14,14 @@ SPEC = Spec(
 )
 
 
+GOLDEN = {"size": [2, 1], "decoded": "0" * 64, "pixels": "f" * 64, "learner": [0.25, 0.75], "file": [0.5, 0.5]}
+
+
+def test_golden_answers_survive_the_file() -> None:
+    text = json.dumps(json.loads(SPEC.to_json()) | {"golden": {"a.png": GOLDEN}})
+    assert json.loads(Spec.from_json(text).to_json())["golden"] == {"a.png": GOLDEN}
+
+
 def test_a_description_survives_the_file() -> None:
     assert Spec.from_json(SPEC.to_json()) == SPEC
 
@@ -41,6 +49,13 @@ def changed(**entries: object) -> str:
         (changed(labels=["cat", "cat"]), "labels ['cat', 'cat'] name one class twice"),
         (changed(orientation="sideways"), "orientation is 'sideways', not one of stored, upright"),
         (changed(precision="int4"), "precision is 'int4', not one of fp32, fp16, int8"),
+        (changed(sha256=""), "sha256 is '', not 64 hex digits"),
+        (changed(golden={"a.png": {}}), "its golden.a.png lacks 'decoded'"),
+        (changed(golden={"../a.png": GOLDEN}), "golden.../a.png is not a golden answer"),
+        (changed(golden={"a.png": {**GOLDEN, "file": [0.5]}}), "golden.a.png is not a golden answer"),
+        (changed(golden={"a.png": {**GOLDEN, "learner": ["a", "b"]}}), "golden.a.png is not a golden answer"),
+        (changed(golden={"a.png": {**GOLDEN, "size": 7}}), "golden.a.png is not a golden answer"),
+        ("[" * 100_000, "its metadata is not JSON"),
         (changed(score=[]), "score is [], not a JSON object"),
         (changed(resize=7), "resize is 7, not a JSON object"),
         (changed(resize={"method": "crop"}), "its resize lacks 'padding'"),
