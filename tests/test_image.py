@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from petinfer import PhotoError
 from petinfer.image import pixels, read, resize
@@ -106,18 +106,19 @@ def test_a_strip_is_not_padded_until_the_memory_is_full() -> None:
 
 
 def test_one_odd_exif_entry_costs_neither_the_photo_nor_its_turn(lying_photo: Path, tmp_path: Path) -> None:
-    """A number where EXIF has a text: Pillow's own exif_transpose fails on it, as it writes the block anew."""
-    content = lying_photo.read_bytes()
+    """A number where EXIF has a text: Pillow's own exif_transpose, which writes the block anew, fails on it."""
+    text = {"<": b"\x0f\x01\x02\x00\x04\x00\x00\x00", ">": b"\x01\x0f\x00\x02\x00\x00\x00\x04"}
+    number = {"<": b"\x0f\x01\x0b\x00\x01\x00\x00\x00", ">": b"\x01\x0f\x00\x0b\x00\x00\x00\x01"}
     with Image.open(lying_photo) as image:
         exif = image.getexif()
-        exif[0x010F] = "maker"
-        odd = (
-            exif.tobytes()
-            .replace(b"\x0f\x01\x02\x00", b"\x0f\x01\x0c\x00")
-            .replace(b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x0c")
-        )
-        image.save(tmp_path / "odd.jpg", exif=odd, quality=95)
-    assert read(tmp_path / "odd.jpg", "upright").size == read(content, "upright").size == (451, 300)
+        exif[0x010F] = "abc"  # the maker
+        block = exif.tobytes()
+        for endian in "<>":
+            block = block.replace(text[endian], number[endian])
+        image.save(tmp_path / "odd.jpg", exif=block)
+    with Image.open(tmp_path / "odd.jpg") as odd, pytest.raises(AttributeError):
+        ImageOps.exif_transpose(odd)
+    assert read(tmp_path / "odd.jpg", "upright").size == (451, 300)
 
 
 def test_fast_decoding_leaves_the_callers_image_as_it_is(tmp_path: Path) -> None:
