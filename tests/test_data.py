@@ -19,6 +19,7 @@ from train.data import (
     is_cat,
     near_duplicates,
     random_split,
+    require_two_labels,
 )
 from train.errors import TrainingError
 from train.recipe import Recipe
@@ -59,7 +60,7 @@ def test_what_cannot_be_trained_on_is_told_in_one_line(tmp_path: Path, drawn_pho
         find_photos(tmp_path, "species")
     shutil.copy(drawn_photos / "beagle_1.png", tmp_path)
     with pytest.raises(TrainingError, match=r"all 1 photos have one label, 'dog'"):
-        find_photos(tmp_path, "species")
+        require_two_labels(find_photos(tmp_path, "species"), "species", tmp_path)
 
 
 def test_broken_photos_are_found_before_an_epoch_trips_over_them(drawn_photos: Path, tmp_path: Path) -> None:

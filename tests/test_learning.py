@@ -216,21 +216,45 @@ def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn
         assert done.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in done.stderr
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_number_of_epochs(
-    drawn_photos: Path, weights: Path, tmp_path: Path
+@pytest.mark.parametrize("epochs_seen", [2, 4])
+def test_a_killed_run_goes_on_where_it_was_and_needs_to_be_told_nothing(
+    epochs_seen: int, drawn_photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     process = train(out, drawn_photos, weights, epochs=6)
-    wait_for_epochs(process, 2)  # the first has its checkpoint by then
+    wait_for_epochs(process, epochs_seen)  # the one before has its checkpoint by then
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (out / "model.safetensors").exists()
-    resumed = train(out, drawn_photos, weights, "--resume", epochs=6)
-    _, problems = resumed.communicate()
-    assert resumed.returncode == 0, problems
+    kept = torch.load(out / "checkpoint.pth", weights_only=True)["log"]
+    command = [sys.executable, "-m", "train", "--out", out, "--resume"]
+    subprocess.run(command, capture_output=True, check=True)
     recipe = json.loads((out / "recipe.json").read_text())
     assert (recipe["settings"]["epochs"], len(recipe["outcome"]["log"])) == (6, 7)
+    assert recipe["outcome"]["log"][: len(kept)] == kept and len(kept) >= epochs_seen - 1
     assert (out / "model.safetensors").exists() and (out / "learner.pkl").exists()
+
+
+def test_settings_beside_resume_are_refused(run: tuple[Path, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "--out", run[0], "--resume", "--epochs", "9"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--resume: goes on with the settings of the run" in done.stderr
+
+
+def test_a_split_of_other_photos_is_one_line_and_exit_2(run: tuple[Path, str], weights: Path, tmp_path: Path) -> None:
+    process = train(tmp_path / "run", tmp_path, weights, "--split", run[0] / "split.json")
+    _, problems = process.communicate()
+    assert process.returncode == 2 and "in the split but not in the folder, with 31 more" in problems
+
+
+@pytest.mark.parametrize(
+    "content", ['{"settings": 5}', '{"labels": "colour"}', '{"epochs": "two"}', "[]", '{"era": 1}']
+)
+def test_a_wrong_recipe_is_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(TrainingError, match="recipe"):
+        Recipe.load(tmp_path / "recipe.json")
 
 
 def test_two_runs_with_one_seed_and_split_predict_alike(
@@ -270,7 +294,7 @@ def test_ctrl_c_keeps_what_was_learnt(drawn_photos: Path, weights: Path, tmp_pat
     wait_for_epochs(process, 2)  # the first has its checkpoint by then
     process.send_signal(signal.SIGINT)
     printed, problems = process.communicate()
-    assert process.returncode == 0, problems
+    assert process.returncode == 130, problems
     assert "interrupted: what was learnt in" in problems and "error rate: " in printed
     assert json.loads((out / "recipe.json").read_text())["outcome"]["completed"] is False
     assert (out / "model.safetensors").exists()

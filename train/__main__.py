@@ -27,11 +27,13 @@ from .data import (  # noqa: E402
     find_photos,
     near_duplicates,
     random_split,
+    require_photos,
+    require_two_labels,
 )
 from .errors import TrainingError  # noqa: E402
 from .evaluation import Evaluation, evaluate  # noqa: E402
 from .learning import Checkpoint, fine_tune, make_learner, seed_everything  # noqa: E402
-from .recipe import Recipe, as_settings, load_settings  # noqa: E402
+from .recipe import Recipe, as_settings, load_content, load_settings  # noqa: E402
 from .report import write_report  # noqa: E402
 from .saving import load, save, versions, write_json  # noqa: E402
 
@@ -79,8 +81,8 @@ class _Group(click.Group):
 @click.pass_context
 def main(context: click.Context, /, **options: Any) -> None:
     """Train an image classifier as fastai's lesson does."""
-    if context.invoked_subcommand is None:
-        train(**options)
+    if context.invoked_subcommand is None and not train(**options):
+        context.exit(130)
 
 
 def train(
@@ -94,44 +96,77 @@ def train(
     find_lr: bool,
     resume: bool,
     **settings: Any,
-) -> None:
-    """Carry out a run: photos, split, learning, evaluation, and what is kept of it in ``out``."""
+) -> bool:
+    """Carry out a run: photos, split, learning, evaluation, and what is kept of it in ``out``.
+
+    Returns whether training came to its end; after Ctrl-C it did not, and what was learnt is kept all the same.
+    """
     recipe, split = _plan(out, recipe_file, split_file, resume, settings)
-    tests = find_photos(test, recipe.labels) if test else []
+    if resume:
+        data, weights, test = _sources_of(out, data, weights, test)
+    tests = _sound(find_photos(test, recipe.labels)) if test else []
     folder = data or fetch_pets()
     split, photos = _photos(folder, recipe, split, limit)
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(folder, split, recipe), recipe, weights)
-    if not rank_distrib():  # of several processes, the first writes
+    first = not rank_distrib()  # of several processes, the first writes
+    if first:
         out.mkdir(parents=True, exist_ok=True)
     if find_lr:
         _show_learning_rates(learn, out)
-        return
-    if not rank_distrib():
+        return True
+    sources = {name: path and str(path) for name, path in (("data", data), ("weights", weights), ("test", test))}
+    if first and not resume:
         split.save(out / "split.json")
-        write_json(out / "recipe.json", {"settings": as_settings(recipe)})
+        write_json(out / "recipe.json", {"settings": as_settings(recipe), "sources": sources})
     checkpoint = Checkpoint(out / "checkpoint.pth", resume)
-    completed = fine_tune(learn, recipe, checkpoint, _teaching(recipe, weights, out))
-    if rank_distrib():
-        return
+    teaching = _teaching(recipe, weights, out)
+    completed = fine_tune(learn, recipe, checkpoint, teaching)
+    if not first:
+        return completed
+    for distillation in teaching:
+        distillation.save(out / "projections.safetensors")
     if not completed:
         _say(f"\ninterrupted: what was learnt in {checkpoint.epochs} epochs is kept; --resume goes on")
-    save(learn, recipe, photos, weights, {"completed": completed, "log": checkpoint.log}, out)
+    outcome = {"completed": completed, "log": checkpoint.log}
+    save(learn, recipe, weights, {"photos": photos, "sources": sources, "outcome": outcome}, out)
     _evaluate(learn, recipe, out, {"validation": None, **({"test": tests} if tests else {})}, checkpoint.log)
     _print_prediction(learn, folder / split.valid[0], recipe.labels)
     click.echo(f"saved in {out}: model.safetensors and recipe.json, which `python -m export {out}` takes,")
     click.echo("and learner.pkl for fastai's load_learner: loading a pickle runs code, load only those that you trust")
+    return completed
+
+
+def _sources_of(
+    out: Path, data: Path | None, weights: Path | None, test: Path | None
+) -> tuple[Path | None, Path | None, Path | None]:
+    """Where a run that goes on finds its photos and weights: where it found them before, unless it is told."""
+    before = load_content(out / "recipe.json").get("sources", {})
+    found = {name: Path(path) for name, path in before.items() if path}
+    return data or found.get("data"), weights or found.get("weights"), test or found.get("test")
+
+
+def _sound(photos: list[Path]) -> list[Path]:
+    """The photos that can be decoded; the others are told."""
+    broken = set(find_broken(photos))
+    for photo in sorted(broken):
+        _say(f"left out, cannot be decoded: {photo}")
+    return [photo for photo in photos if photo not in broken]
 
 
 def _plan(
     out: Path, recipe_file: Path | None, split_file: Path | None, resume: bool, settings: dict[str, Any]
 ) -> tuple[Recipe, Split | None]:
     """The settings and the split: of the run to go on with, or new ones."""
+    given = {name: value for name, value in settings.items() if value is not None}
     if resume:
+        if given or recipe_file or split_file:
+            raise TrainingError(
+                "--resume: goes on with the settings of the run (leave the others out, or begin another run)"
+            )
         return Recipe.load(out / "recipe.json"), Split.load(out / "split.json")
     if (out / "recipe.json").exists():
         raise TrainingError(f"{out}: holds a run already (another --out, or --resume to go on with it)")
-    given = {name: value for name, value in settings.items() if value is not None}
     recipe = Recipe(**(load_settings(recipe_file) if recipe_file else {}) | given)
     return recipe, Split.load(split_file) if split_file else None
 
@@ -141,10 +176,11 @@ def _photos(folder: Path, recipe: Recipe, split: Split | None, limit: int | None
     broken: list[Path] = []
     if split is None:
         found = find_photos(folder, recipe.labels, limit)
-        broken = find_broken(found)
-        for photo in broken:
-            _say(f"left out, cannot be decoded: {photo}")
-        split = random_split([photo for photo in found if photo not in set(broken)], folder, recipe)
+        sound = _sound(found)
+        broken = [photo for photo in found if photo not in set(sound)]
+        require_two_labels(sound, recipe.labels, folder)
+        split = random_split(sound, folder, recipe)
+    require_photos(folder, split)
     twins = near_duplicates(folder, split)
     _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate;")
     _say(f"{len({valid for _, valid in twins})} of these look like one of those, and flatter the validation error")
@@ -164,7 +200,9 @@ def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Any]:
     from .distillation import Distillation, Teacher
 
     start = weights.with_name("projections.safetensors") if weights else None
-    return [Distillation(Teacher(recipe.teacher, out), start if start and start.exists() else None)]
+    teacher = Teacher(recipe.teacher, out)
+    start = start if start and start.exists() else None
+    return [Distillation(teacher, start, label_weight=recipe.teacher_labels)]
 
 
 def _show_learning_rates(learn: Learner, out: Path) -> None:

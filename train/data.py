@@ -94,7 +94,7 @@ def find_photos(folder: Path, labels: str, limit: int | None = None) -> list[Pat
         limit: take this many, spread evenly over the list, for a smoke run.
 
     Raises:
-        TrainingError: no such folder, no photo in it, or all of one label.
+        TrainingError: no such folder, or no photo in it.
     """
     if not folder.is_dir():
         raise TrainingError(f"{folder}: no such folder (give one that holds photos with --data)")
@@ -104,12 +104,16 @@ def find_photos(folder: Path, labels: str, limit: int | None = None) -> list[Pat
         photos = [photos[i * len(photos) // limit] for i in range(limit)]
     if not photos:
         raise TrainingError(f"{folder}: no photos that --labels {labels} can label (give another folder with --data)")
+    return photos
+
+
+def require_two_labels(photos: Sequence[Path], labels: str, folder: Path) -> None:
+    """Refuse to train on photos that are all of one class."""
+    labelling = LABELLINGS[labels]
     found = {labelling.label(photo) for photo in photos}
     if len(found) == 1:
-        raise TrainingError(
-            f"{folder}: all {len(photos)} photos have one label, {labelling.word(found.pop())!r} (training needs at least two)"
-        )
-    return photos
+        word = labelling.word(found.pop())
+        raise TrainingError(f"{folder}: all {len(photos)} photos have one label, {word!r} (training needs two)")
 
 
 def find_broken(photos: Sequence[Path]) -> list[Path]:
@@ -161,11 +165,7 @@ def dataloaders(folder: Path, split: Split, recipe: Recipe) -> ImageDataLoaders:
         TrainingError: a photo of the split is missing in ``folder``.
     """
     photos = [folder / name for name in (*split.train, *split.valid)]
-    missing = [photo for photo in photos if not photo.is_file()]
-    if missing:
-        raise TrainingError(
-            f"{missing[0]}: in the split but not in the folder, with {len(missing) - 1} more (--data or --split)"
-        )
+    require_photos(folder, split)
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         splitter=IndexSplitter(range(len(split.train), len(photos))),
@@ -184,6 +184,14 @@ def _item_tfms(recipe: Recipe) -> list[Any]:
     crop = RandomResizedCrop(recipe.size, min_scale=recipe.min_scale)
     crop.split_idx, resize.split_idx = 0, 1
     return [crop, resize]
+
+
+def require_photos(folder: Path, split: Split) -> None:
+    """Refuse a split whose photos are not all in ``folder``."""
+    missing = [folder / name for name in (*split.train, *split.valid) if not (folder / name).is_file()]
+    if missing:
+        more = f", with {len(missing) - 1} more" * (len(missing) > 1)
+        raise TrainingError(f"{missing[0]}: in the split but not in the folder{more} (another --data or --split)")
 
 
 def near_duplicates(folder: Path, split: Split, distance: int = 3) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from fastai.vision.all import Callback, CastToTensor, Normalize, hook_outputs
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -109,43 +109,66 @@ class Projections(nn.Module):
 
 
 class Distillation(Callback):
-    """Add to the loss how far the student's maps and classes are from the teacher's, on the very same crops."""
+    """Add to the loss how far the student's maps, classes and answers are from the teacher's, on the very same crops.
+
+    The teacher knows nothing of the labels: a linear layer on its features learns them beside the student, and answers
+    for it. On a crop that lacks the animal its answer says more than the photo's label.
+    """
 
     order = (
         CastToTensor.order + 0.1
     )  # after MixUp, before GrowingPhotos: the teacher sees what is mixed, and sees it whole
 
     def __init__(
-        self, teacher: Teacher, start: Path | None = None, maps_weight: float = 1.0, class_weight: float = 0.5
+        self,
+        teacher: Teacher,
+        start: Path | None = None,
+        maps_weight: float = 1.0,
+        class_weight: float = 0.5,
+        label_weight: float = 0.0,
     ) -> None:
-        self.teacher, self.maps_weight, self.class_weight = teacher, maps_weight, class_weight
+        self.teacher, self.label_weight = teacher, label_weight
+        self.maps_weight, self.class_weight = maps_weight, class_weight
         self.projections = Projections()
         if start is not None:
             self.projections.convs.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
-        self.projections_opt = torch.optim.AdamW(self.projections.parameters(), lr=1e-3)
+        self.labeller: nn.Linear | None = None
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"projections": self.projections, "labeller": self.labeller, "teaching_opt": self.teaching_opt}
 
     def before_fit(self) -> None:
         """Watch the student's maps."""
+        if self.labeller is None:
+            self.labeller = nn.Linear(_CHANNELS[-1][0], self.dls.c)
+            learning = [*self.projections.parameters(), *self.labeller.parameters()]
+            self.teaching_opt = torch.optim.AdamW(learning, lr=1e-3)
         self.normalize = next(f for f in self.dls.after_batch.fs if isinstance(f, Normalize))
         self.mine = hook_outputs([self.learn.model[0][i] for i in _LAYERS], detach=False)
 
     def before_batch(self) -> None:
-        """The teacher looks first; while the body is frozen, there is nothing to teach it."""
-        self.teaching = self.training and not self.opt.frozen_idx
-        if self.teaching:
+        """The teacher looks first. While the body is frozen, only the projections and the labeller learn from it."""
+        if self.training:
             mean, std = (torch.as_tensor(x).as_subclass(Tensor) for x in (self.normalize.mean, self.normalize.std))
             self.theirs = self.teacher((self.xb[0] * std + mean).clamp(0, 1))
             self.projections.standardise_by(self.theirs)
 
     def after_loss(self) -> None:
         """The distance to the teacher, in single precision."""
-        if not self.teaching:
+        if not self.training:
             return
         mine = self.projections([m.float() for m in self.mine.stored])
         distance = sum(self._map_distance(i, m, t) for i, (m, t) in enumerate(zip(mine, self.theirs, strict=True)))
         classes, truth = (self._classes(maps[-1].mean((2, 3))) for maps in (mine, self.theirs))
-        divergence = functional.kl_div(classes, truth, log_target=True, reduction="batchmean")
-        self.learn.loss_grad = self.learn.loss_grad + self.maps_weight * distance + self.class_weight * divergence
+        self.learn.loss_grad = (
+            self.learn.loss_grad + self.maps_weight * distance + self.class_weight * _divergence(classes, truth)
+        )
+        if self.label_weight:
+            answers = self._answers()
+            learnt = self.learn.loss_func(answers, *self.learn.yb)
+            told = _divergence(self.learn.pred, answers.detach())
+            self.learn.loss_grad = self.learn.loss_grad + learnt + self.label_weight * told
 
     def _map_distance(self, i: int, mine: Tensor, theirs: Tensor) -> Tensor:
         goal = functional.adaptive_avg_pool2d(theirs, (mine.shape[-2], mine.shape[-1]))
@@ -154,13 +177,31 @@ class Distillation(Callback):
         )
 
     def _classes(self, features: Tensor) -> Tensor:
-        return functional.linear(features, self.teacher.weight, self.teacher.bias).log_softmax(1)
+        return functional.linear(features, self.teacher.weight, self.teacher.bias)
+
+    def _answers(self) -> Tensor:
+        last = len(_CHANNELS) - 1
+        mean, std = (getattr(self.projections, f"{what}{last}").flatten() for what in ("mean", "std"))
+        assert self.labeller is not None
+        answers: Tensor = self.labeller((self.theirs[-1].mean((2, 3)) - mean) / std)
+        return answers
 
     def after_step(self) -> None:
-        """The projections learn beside the student."""
-        self.projections_opt.step()
-        self.projections_opt.zero_grad()
+        """The projections and the labeller learn beside the student."""
+        self.teaching_opt.step()
+        self.teaching_opt.zero_grad()
 
     def after_fit(self) -> None:
         """Look no more."""
         self.mine.remove()
+
+    def save(self, path: Path) -> None:
+        """Write the projections, for a run that goes on from this one's weights."""
+        beside = path.with_suffix(".part")
+        save_file(self.projections.convs.state_dict(), beside)
+        beside.replace(path)
+
+
+def _divergence(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Kullback and Leibler's, of logits."""
+    return functional.kl_div(mine.log_softmax(1), theirs.log_softmax(1), log_target=True, reduction="batchmean")

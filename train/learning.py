@@ -85,7 +85,7 @@ def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weig
 def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any) -> nn.Module:
     model = arch(weights=None)
     try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        state = _in_own_names(model, {name: tensor.float() for name, tensor in load_file(path).items()})
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
@@ -97,6 +97,15 @@ def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any)
         wrong = f"lacks {lacking[0]}" if lacking else f"holds an unknown {unexpected[0]}"
         raise TrainingError(f"{path}: no weights for {arch.__name__}: {wrong} (another --weights file)")
     return model
+
+
+def _in_own_names(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A run's ``model.safetensors`` names fastai's body by position (``0.4.…``) and the head after it (``1.…``)."""
+    if not all(name.startswith(("0.", "1.")) for name in state):
+        return state
+    children = [name for name, _ in model.named_children()]
+    body = (name.split(".", 2) for name in state if name.startswith("0."))
+    return {f"{children[int(place)]}.{rest}": state[f"0.{place}.{rest}"] for _, place, rest in body}
 
 
 def _one_line(error: Exception) -> str:
@@ -163,6 +172,14 @@ class GrowingPhotos(Callback):
             self.learn.xb = tuple(
                 nn.functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True) for x in self.xb
             )
+
+
+class KeepEarly(Callback):
+    """A ResNet's stem and ``layer1`` take no gradient: theirs cost a third of a step, and what they see is general."""
+
+    def before_fit(self) -> None:
+        """After ``unfreeze``, which gives every layer its gradient back."""
+        self.learn.model[0][:5].requires_grad_(False)
 
 
 class AverageWeights(Callback):
@@ -272,10 +289,7 @@ class Checkpoint(Callback):
         if hasattr(self.learn, "average_weights") and self.learn.average_weights.average is not None:
             parts["average"] = self.learn.average_weights.average
         if hasattr(self.learn, "distillation"):
-            parts |= {
-                "projections": self.learn.distillation.projections,
-                "projections_opt": self.learn.distillation.projections_opt,
-            }
+            parts |= self.learn.distillation.parts()
         return parts
 
     def _state(self) -> dict[str, Any]:
@@ -288,6 +302,7 @@ class Checkpoint(Callback):
                 for group in self.learn.opt.hypers
             ],
             "torch_rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
@@ -296,6 +311,8 @@ class Checkpoint(Callback):
             part.load_state_dict(saved[name])
         self.learn.opt.load_state_dict({"state": saved["state"], "hypers": L(saved["hypers"])})
         torch.set_rng_state(saved["torch_rng"])
+        version, state, gauss = saved["python_rng"]
+        random.setstate((version, tuple(state), gauss))
         self.log = saved["log"]
 
 
@@ -309,6 +326,8 @@ def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: 
     cbs = [*precision_callbacks(), *(teaching or []), checkpoint, stop]
     if recipe.mixup:
         cbs.append(MixUp(recipe.mixup))
+    if recipe.keep_early:
+        cbs.append(KeepEarly())
     if recipe.small_size:
         cbs.append(GrowingPhotos(recipe.small_size, recipe.size))
     if recipe.average:

@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import TrainingError
 
+LABELS = ("species", "breed", "folder")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,6 +33,20 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
     teacher: str = ""  # a network to learn from beside the labels, e.g. efficientnet-lite2
+    teacher_labels: float = 0.0  # weight of what the teacher would answer on each crop, with a head of its own
+    keep_early: bool = False  # a ResNet's first layers, up to layer1, stay as they came: steps take a third less time
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if not isinstance(value, (int, float) if kind is float else kind) or (
+                kind is not bool and isinstance(value, bool)
+            ):
+                raise TrainingError(f"recipe: {field.name} is {value!r}, not a {kind.__name__} (see train/recipe.py)")
+        if self.labels not in LABELS:
+            raise TrainingError(
+                f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"
+            )
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -38,14 +54,22 @@ class Recipe:
         return cls(**load_settings(path))
 
 
-def load_settings(path: Path) -> dict[str, Any]:
-    """The settings that a recipe file names; those that it leaves out keep their defaults."""
+def load_content(path: Path) -> dict[str, Any]:
+    """All that a recipe file tells."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        settings = content.get("settings", content)
-        unknown = sorted(set(settings) - {field.name for field in fields(Recipe)})
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path}: not a recipe: {error} (a recipe.json of a run is one)") from error
+    if not isinstance(content, dict) or not isinstance(content.get("settings", content), dict):
+        raise TrainingError(f"{path}: not a recipe: not a JSON object of settings (a recipe.json of a run is one)")
+    return content
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """The settings that a recipe file names; those that it leaves out keep their defaults."""
+    content = load_content(path)
+    settings = content.get("settings", content)
+    unknown = sorted(set(settings) - {field.name for field in fields(Recipe)})
     if unknown:
         raise TrainingError(f"{path}: unknown settings: {', '.join(unknown)} (see train/recipe.py)")
     return dict(settings)

@@ -375,9 +375,15 @@ def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
         if name == list(evaluations)[-1]:
             _name_bars(axes, [f"{row.bar:g}" for row in rows], shares, rates, colour)
     axes.set(xlabel="photos answered, %", ylabel="errors among them, %")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 100 * _highest_of_many(evaluations))
     axes.margins(x=0.14)  # room for the first bar's name
     axes.legend(loc="upper left")
+
+
+def _highest_of_many(evaluations: dict[str, Evaluation], enough: float = 0.2) -> float:
+    """The top of the intervals where enough photos are answered: of a handful, an interval reaches over everything."""
+    rows = [row for evaluation in evaluations.values() for row in evaluation.answered if row.share >= enough]
+    return 1.1 * max((row.error.interval[1] for row in rows), default=1.0)
 
 
 def _name_bars(axes: Axes, bars: list[str], shares: list[float], rates: list[float], colour: str) -> None:

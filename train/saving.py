@@ -22,10 +22,8 @@ from .recipe import Recipe, as_settings
 _PACKAGES = ("fastai", "torch", "torchvision", "numpy", "pillow", "safetensors")
 
 
-def save(
-    learn: Learner, recipe: Recipe, photos: dict[str, Any], weights: Path | None, outcome: dict[str, Any], out: Path
-) -> None:
-    """Write ``learner.pkl``, ``model.safetensors`` and ``recipe.json`` into the run's folder."""
+def save(learn: Learner, recipe: Recipe, weights: Path | None, facts: dict[str, Any], out: Path) -> None:
+    """Write ``learner.pkl``, ``model.safetensors`` and, with these facts in it, ``recipe.json`` into the run's folder."""
     learn.path = out
     learn.export("learner.part")
     os.replace(out / "learner.part", out / "learner.pkl")
@@ -37,11 +35,10 @@ def save(
         "settings": as_settings(recipe),
         "labels": [labelling.word(category) for category in learn.dls.vocab],
         "preprocessing": _preprocessing(learn),
-        "photos": photos,
+        **facts,
         "weights": {"file": weights.name, "sha256": file_sha256(weights)}
         if weights
         else {"file": "ImageNet's, by fastai"},
-        "outcome": outcome,
         "versions": {"python": sys.version.split()[0], **versions()},
         "date": datetime.now(UTC).date().isoformat(),
     }
