@@ -20,13 +20,13 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 
 from petinfer import Classifier, PetinferError  # noqa: E402
-from petinfer.image import SUFFIXES, pixels  # noqa: E402
+from petinfer.image import SUFFIXES, pixels, read  # noqa: E402
 from petinfer.spec import ORIENTATIONS, Spec  # noqa: E402
 
 from .card import card  # noqa: E402
 from .errors import ExportError, ParityError  # noqa: E402
 from .golden import golden_answers  # noqa: E402
-from .graph import export_graph, seal  # noqa: E402
+from .graph import export_graph, macs, seal  # noqa: E402
 from .half import to_half  # noqa: E402
 from .learner import Original, load_original  # noqa: E402
 from .parity import GATES, Parity, compare, file_answers, learner_logits, table  # noqa: E402
@@ -115,12 +115,16 @@ def export(
 ) -> None:
     """Export, compare, and put the files in place when they pass."""
     chosen = choose_photos(source, data, photos, calibrate, truth, calibration_photos, limit)
+    _require_writable(out)
     if not source.is_dir():
         click.echo(f"loading {source}: a pickle runs the code that it holds", err=True)
+    for photo in chosen.comparison:
+        read(photo, "stored")  # a PhotoError now, rather than fastai's after all the work
     original = load_original(source, chosen.comparison[0], labels.split(",") if labels else None)
     click.echo(f"the Learner answers {len(chosen.comparison)} photos", err=True)
     reference = learner_logits(original, chosen.comparison)
     models = {"fp32": export_graph(original)}
+    original.origin["macs"] = macs(models["fp32"])
     images = np.stack([pixels(photo, original.resize, "stored") for photo in chosen.calibration])
     click.echo(f"int8 is calibrated on {len(images)} photos", err=True)
     models |= {"fp16": to_half(models["fp32"]), "int8": quantize(models["fp32"], images)}
@@ -131,14 +135,18 @@ def export(
         }
         for line in table(parities):
             click.echo(line)
-        _refuse_worse(parities, allow_worse)
+        refused = {} if allow_worse else _refuse_worse(parities, Path(folder))
         told = f"{len(chosen.comparison)} photos, {chosen.compared_on}"
         (Path(folder) / "parity.html").write_text(
             page(parities, chosen.comparison, original.labels, told), encoding="utf-8"
         )
         _write_parity(Path(folder) / "parity.json", parities)
         _put_in_place(Path(folder), out)
-    click.echo(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    click.echo(
+        f"written to {out}: {', '.join(f'model-{name}.onnx' for name in parities if name not in refused)}, parity.html"
+    )
+    if refused:
+        raise ParityError(f"{'; '.join(refused.values())}: not kept (--allow-worse keeps it, and says so in it)")
 
 
 def _finish(
@@ -158,6 +166,10 @@ def _finish(
     classifier = Classifier(path, device="cpu", orientation="stored")
     probabilities, logits = file_answers(classifier, photos.comparison)
     truth = true_classes(photos.comparison, photos.truth, original.labels) if photos.truth else None
+    if truth and not any(index is not None for index in truth):
+        click.echo(
+            f"no photo's {photos.truth} is a label: errors are not counted (--truth tells another way)", err=True
+        )
     parity = compare(reference, probabilities, logits, photos.comparison, original.labels, truth)
     worse = parity.failures(GATES[precision])
     spec = replace(
@@ -176,16 +188,30 @@ def _write_parity(path: Path, parities: dict[str, Parity]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _refuse_worse(parities: dict[str, Parity], allow_worse: bool) -> None:
-    worse = [
-        f"{precision}: {failure}"
-        for precision, parity in parities.items()
-        for failure in parity.failures(GATES[precision])
-    ]
-    if worse and not allow_worse:
+def _refuse_worse(parities: dict[str, Parity], folder: Path) -> dict[str, str]:
+    """Take out the files that are further from the Learner than allowed, and say why.
+
+    Raises:
+        ParityError: fp32 is one of them; then the network itself was exported wrongly, and nothing is kept.
+    """
+    refused = {}
+    for precision, parity in parities.items():
+        if failures := parity.failures(GATES[precision]):
+            refused[precision] = f"{precision}: {'; '.join(failures)}"
+            for path in (folder / f"model-{precision}.onnx", folder / f"card-{precision}.md"):
+                path.unlink()
+    if "fp32" in refused:
         raise ParityError(
-            f"{'; '.join(worse)}: the files are not kept (--allow-worse keeps them, and is recorded in them)"
+            f"{'; '.join(refused.values())}: no file is kept (--allow-worse keeps them, and says so in them)"
         )
+    return refused
+
+
+def _require_writable(out: Path) -> None:
+    """Say now, rather than after all the work, that nothing can be put there."""
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ExportError(f"{out}: cannot be written to (give another --out)")
 
 
 def _put_in_place(folder: Path, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,21 @@ def export_graph(original: Original) -> onnx.ModelProto:
     _forget_where_it_came_from(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def macs(model: onnx.ModelProto) -> int:
+    """Multiply-accumulates for one photo, in convolutions and matrix products: nearly all of the work."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {each.name: list(each.dims) for each in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]  # the batch is symbolic
+    count = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            count += math.prod(shapes[node.input[1]]) * math.prod(shapes[node.output[0]][2:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            count += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    return count
 
 
 def _forget_where_it_came_from(model: onnx.ModelProto) -> None:

@@ -13,17 +13,23 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torchvision
-from fastai.losses import CrossEntropyLossFlat
+from fastai.losses import (
+    CrossEntropyLossFlat,
+    FocalLossFlat,
+    LabelSmoothingCrossEntropy,
+    LabelSmoothingCrossEntropyFlat,
+)
 from fastai.vision.all import (
     AffineCoordTfm,
     CategoryBlock,
     DataBlock,
+    DynamicUnet,
     ImageBlock,
     IntToFloatTensor,
     Learner,
@@ -42,6 +48,24 @@ from petinfer.spec import Resize
 
 from .errors import ExportError
 from .resampling import Matrix, measure_resampling
+
+# Those whose decision is the largest logit, and whose probability is the softmax.
+_SOFTMAX_LOSSES = (
+    CrossEntropyLossFlat,
+    LabelSmoothingCrossEntropy,
+    LabelSmoothingCrossEntropyFlat,
+    FocalLossFlat,
+    nn.CrossEntropyLoss,
+)
+_TASKS = {
+    "BCEWithLogitsLossFlat": "several labels a photo",
+    "BCELossFlat": "several labels a photo",
+    "BCEWithLogitsLoss": "several labels a photo",
+    "MSELossFlat": "regression",
+    "L1LossFlat": "regression",
+    "MSELoss": "regression",
+    "DiceLoss": "segmentation",
+}
 
 Resampling = tuple[Matrix, Matrix]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -181,7 +205,7 @@ class _Unpickler(pickle.Unpickler):
         try:
             return super().find_class(module, name)
         except (AttributeError, ImportError) as error:
-            if package != "__main__" and find_spec(package) is not None:
+            if package in packages_distributions():
                 raise ExportError(_gone(module, name)) from error
             told = f"{module}.{name} is not here: left out, as prediction hardly calls it"
             print(told, file=sys.stderr)
@@ -190,10 +214,10 @@ class _Unpickler(pickle.Unpickler):
 
 def _gone(module: str, name: str) -> str:
     """Which version has what this pickle names and the installed one has not."""
-    package = module.split(".")[0]
+    distribution = packages_distributions()[module.split(".")[0]][0]
     before = module in ("fastcore.transform", "fastcore.dispatch")  # gone since fastai 2.8
-    remedy = "pip install 'fastai<2.8'" if before else f"install the {package} that saved the Learner"
-    return f"learner: {module}.{name} is not in {package} {importlib.metadata.version(package)} ({remedy})"
+    remedy = "pip install 'fastai<2.8'" if before else f"install the {distribution} that saved the Learner"
+    return f"learner: {module}.{name} is not in {distribution} {importlib.metadata.version(distribution)} ({remedy})"
 
 
 class _Pickle:
@@ -205,12 +229,18 @@ class _Pickle:
 
 
 def _labels_of(learn: Learner) -> tuple[str, ...]:
-    if not isinstance(learn.loss_func, CrossEntropyLossFlat) and not isinstance(learn.loss_func, nn.CrossEntropyLoss):
-        loss = type(learn.loss_func).__name__
-        raise ExportError(
-            f"learner: its loss is {loss}; one label a photo is exported (train with CrossEntropyLossFlat)"
-        )
+    """The words of the vocab, of a Learner that gives a photo one label; what else it may be is refused by name."""
+    loss = learn.loss_func
+    if _is_segmenting(learn) or not isinstance(loss, _SOFTMAX_LOSSES):
+        task = "segmentation" if _is_segmenting(learn) else _TASKS.get(type(loss).__name__, "another task")
+        problem = f"its loss is {type(loss).__name__}, for {task}; what gives a photo one label is exported"
+        raise ExportError(f"learner: {problem} (train it with CategoryBlock and CrossEntropyLossFlat)")
     return tuple(str(category) for category in learn.dls.vocab)
+
+
+def _is_segmenting(learn: Learner) -> bool:
+    """fastai's ``unet_learner`` gives every pixel a label."""
+    return isinstance(learn.model, DynamicUnet) or getattr(learn.loss_func, "axis", -1) == 1
 
 
 def _architecture_of(learn: Learner) -> str:

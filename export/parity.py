@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,10 +121,11 @@ def compare(
     moved, logit_moved = np.abs(probabilities - expected), np.abs(logits - reference)
     before, after = expected.argmax(1), probabilities.argmax(1)
     margins = np.sort(expected, 1)[:, -1] - np.sort(expected, 1)[:, -2]
+    names = photo_names(photos)
 
     def told(i: int) -> dict[str, Any]:
         return {
-            "photo": photos[i].name,
+            "photo": names[i],
             "learner": labels[before[i]],
             "file": labels[after[i]],
             "margin": float(margins[i]),
@@ -142,6 +144,12 @@ def compare(
         furthest=[told(int(i)) for i in np.argsort(-moved.max(1), kind="stable")[:8]],
         **_judge(before, after, truth),
     )
+
+
+def photo_names(photos: Sequence[Path]) -> list[str]:
+    """Each photo's file name; where two have the same, the whole path."""
+    times = Counter(photo.name for photo in photos)
+    return [photo.name if times[photo.name] == 1 else str(photo) for photo in photos]
 
 
 def _judge(before: NDArray[np.intp], after: NDArray[np.intp], truth: Sequence[int | None] | None) -> dict[str, int]:

@@ -31,7 +31,7 @@ class Scheme:
     seven_bits: bool = True  # of the weights, so that no processor saturates
     calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
     percentile: float = 99.999
-    float_ends: bool = False  # the first and the last layer stay in float
+    float_ends: bool = False  # the first and the last convolution stay in float
 
 
 class _Batches(CalibrationDataReader):
@@ -69,15 +69,20 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
             reduce_range=scheme.seven_bits,
             calibrate_method=CalibrationMethod[scheme.calibration],
             nodes_to_exclude=_ends(onnx.load_model(str(prepared))) if scheme.float_ends else [],
-            op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool", "Relu"],
+            op_types_to_quantize=[
+                "Conv",
+                "Add",
+                "MaxPool",
+                "Relu",
+            ],  # the head, a thousandth of the work, stays in float
             extra_options={"CalibPercentile": scheme.percentile},
         )
         return onnx.load_model(str(target))
 
 
 def _ends(model: onnx.ModelProto) -> list[str]:
-    """The names of the first and the last layer with weights."""
-    layers = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    """The names of the first and the last convolution."""
+    layers = [node.name for node in model.graph.node if node.op_type == "Conv"]
     return [layers[0], layers[-1]]
 
 

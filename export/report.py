@@ -6,16 +6,17 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from .parity import GATES, Parity
+from .parity import GATES, Parity, photo_names
 
 
 def page(parities: dict[str, Parity], photos: Sequence[Path], labels: Sequence[str], compared_on: str) -> str:
-    """The page: a row a precision, and under it the photos whose probability moved most."""
-    by_name = {photo.name: photo for photo in photos}
+    """The page: a row a precision, and under it the photos whose decision flipped or whose probability moved most."""
+    by_name = dict(zip(photo_names(photos), photos, strict=True))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -24,12 +25,19 @@ def page(parities: dict[str, Parity], photos: Sequence[Path], labels: Sequence[s
         parities=parities,
         gates=GATES,
         failures={name: parity.failures(GATES[name]) for name, parity in parities.items()},
-        pictures={
-            name: [_picture(by_name[row["photo"]]) for row in parity.furthest] for name, parity in parities.items()
+        rows={
+            name: [(row, _picture(by_name[row["photo"]])) for row in _shown(parity)]
+            for name, parity in parities.items()
         },
         labels=labels,
         compared_on=compared_on,
     )
+
+
+def _shown(parity: Parity, flips: int = 24) -> list[dict[str, Any]]:
+    """Flipped decisions, the surest first, then what else moved most."""
+    flipped = sorted(parity.flips, key=lambda row: -float(row["margin"]))[:flips]
+    return flipped + [row for row in parity.furthest if row not in flipped]
 
 
 def _picture(photo: Path, side: int = 160) -> str:

@@ -15,7 +15,12 @@ import torch
 from fastai.vision.all import (
     BCEWithLogitsLossFlat,
     CropPad,
+    CrossEntropyLossFlat,
+    FocalLossFlat,
+    LabelSmoothingCrossEntropy,
+    LabelSmoothingCrossEntropyFlat,
     Learner,
+    MSELossFlat,
     Normalize,
     RandomErasing,
     RandTransform,
@@ -148,10 +153,26 @@ def test_a_batch_transform_that_cannot_go_into_the_graph_is_refused_by_name(tran
         measure_resampling(transform, 40, 40)
 
 
-def test_a_learner_of_several_labels_a_photo_is_refused(learn: Learner, tmp_path: Path) -> None:
-    learn.loss_func = BCEWithLogitsLossFlat()
-    with pytest.raises(ExportError, match="its loss is BCEWithLogitsLossFlat; one label a photo is exported"):
+@pytest.mark.parametrize(
+    ("loss", "task"),
+    [
+        (BCEWithLogitsLossFlat(), "BCEWithLogitsLossFlat, for several labels a photo"),
+        (MSELossFlat(), "MSELossFlat, for regression"),
+        (CrossEntropyLossFlat(axis=1), "CrossEntropyLossFlat, for segmentation"),
+    ],
+)
+def test_a_learner_of_another_task_is_refused_by_its_name(
+    learn: Learner, tmp_path: Path, loss: object, task: str
+) -> None:
+    learn.loss_func = loss
+    with pytest.raises(ExportError, match=f"its loss is {task}; what gives a photo one label is exported"):
         reload(learn, tmp_path)
+
+
+@pytest.mark.parametrize("loss", [LabelSmoothingCrossEntropy(), LabelSmoothingCrossEntropyFlat(), FocalLossFlat()])
+def test_a_learner_of_another_loss_for_one_label_is_exported(learn: Learner, tmp_path: Path, loss: object) -> None:
+    learn.loss_func = loss
+    assert reload(learn, tmp_path).labels == ("cat", "dog")
 
 
 def test_a_learner_in_half_precision_is_exported_in_single(learn: Learner, tmp_path: Path) -> None:
@@ -186,6 +207,7 @@ def test_what_stands_in_says_so_when_prediction_calls_it(module: str) -> None:
             "fastai.vision.augment",
             r"fastai\.vision\.augment\.Gone is not in fastai \d.* \(install the fastai that saved",
         ),
+        ("PIL.Image", r"PIL\.Image\.Gone is not in [Pp]illow \d.* \(install the [Pp]illow that saved"),
         ("fastcore.dispatch", r"fastcore\.dispatch\.Gone is not in fastcore \d.* \(pip install 'fastai<2.8'\)"),
     ],
 )

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.parity import GATES, Gate, compare, wilson_interval
+from export.__main__ import _refuse_worse
+from export.errors import ParityError
+from export.parity import GATES, Gate, compare, photo_names, wilson_interval
 from export.truth import true_classes
 
 LABELS = ("dog", "cat")
@@ -64,6 +66,11 @@ def test_what_is_not_a_number_fails_a_gate() -> None:
     assert "largest |Δ probability| is nan, over 1e-05" in parity.failures(GATES["fp32"])
 
 
+def test_photos_of_the_same_name_are_told_apart() -> None:
+    photos = [Path("cats/1.jpg"), Path("dogs/1.jpg"), Path("dogs/2.jpg")]
+    assert photo_names(photos) == ["cats/1.jpg", "dogs/1.jpg", "2.jpg"]
+
+
 def test_the_wilson_interval_is_the_books() -> None:
     """Brown, Cai and DasGupta (2001) give the formula; 7 of 1,000 is 0.34 % to 1.44 %."""
     assert wilson_interval(7, 1000) == pytest.approx((0.0034, 0.0144), abs=5e-5)
@@ -113,3 +120,31 @@ main(sys.argv[1:])
     assert done.returncode == 1, done.stderr
     assert "Error: fp32: largest |Δ probability| is " in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(
+    tiny_learner: Path, drawn_photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "file" / "out"
+    out.parent.write_text("no folder")
+    done = export(tiny_learner, "--out", out, "--photos", drawn_photos)
+    assert (done.returncode, done.stderr) == (2, f"Error: {out}: cannot be written to (give another --out)\n")
+
+
+def test_a_photo_that_cannot_be_read_is_one_line_and_exit_2(tiny_learner: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "b.jpg").write_text("not a photo")
+    done = export(tiny_learner, "--out", tmp_path / "out", "--photos", tmp_path / "photos")
+    assert done.returncode == 2 and "b.jpg: not a photo of a known format" in done.stderr.splitlines()[-1]
+
+
+def test_a_precision_that_fails_its_gate_takes_only_its_own_files_out(tmp_path: Path) -> None:
+    moved = np.add(REFERENCE, [[0.0, 0.5]])
+    good, bad = (compare(REFERENCE, probabilities_of(logits), logits, PHOTOS, LABELS) for logits in (REFERENCE, moved))
+    for name in ("model-fp32.onnx", "card-fp32.md", "model-int8.onnx", "card-int8.md"):
+        (tmp_path / name).touch()
+    refused = _refuse_worse({"fp32": good, "int8": bad}, tmp_path)
+    assert list(refused) == ["int8"] and refused["int8"].startswith("int8: 99th percentile of |Δ probability| is ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card-fp32.md", "model-fp32.onnx"]
+    with pytest.raises(ParityError, match="no file is kept"):
+        _refuse_worse({"fp32": bad}, tmp_path)
