@@ -120,7 +120,15 @@ def file_sha256(path: Path, written: str) -> str:
 
 
 def onnxruntime_wheels() -> list[str]:
-    """The installed distributions that bring the package ``onnxruntime``; two overwrite each other without a word."""
-    names = {distribution.metadata["Name"].lower().replace("_", "-") for distribution in distributions()}
-    beside = ("onnxruntime-ep", "onnxruntime-extensions", "onnxruntime-genai")  # these bring packages of other names
-    return sorted(name for name in names if name.startswith("onnxruntime") and not name.startswith(beside))
+    """The installed distributions that bring the package ``onnxruntime``; two overwrite each other without a word.
+
+    Plug-ins are called ``onnxruntime-…`` too, and bring packages of other names.
+    """
+    named = [each for each in distributions() if (each.metadata["Name"] or "").lower().startswith("onnxruntime")]
+    return sorted(
+        {
+            each.metadata["Name"].lower().replace("_", "-")
+            for each in named
+            if any(file.parts[0] == "onnxruntime" for file in each.files or ())
+        }
+    )

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from petinfer import Classifier, DeviceError, ModelError, PhotoError
-from petinfer.classifier import BUNDLED_MODEL, PROVIDERS, available_cores
+from petinfer import Classifier, ModelError, PhotoError
+from petinfer.classifier import BUNDLED_MODEL
+from petinfer.device import available_cores
 
 
 @pytest.fixture(scope="module")
@@ -70,29 +71,15 @@ def test_the_session_runs_what_was_asked_for() -> None:
     assert classifier.session.get_session_options().intra_op_num_threads == 1
 
 
-@pytest.mark.parametrize("threads", [0, -1, 4096])
-def test_threads_that_cannot_be_had_are_told(threads: int) -> None:
-    with pytest.raises(DeviceError, match=rf"threads: {threads} cannot be had, this process may use \d+"):
-        Classifier(threads=threads)
+def test_a_batch_that_the_network_does_not_take_is_told(classifier: Classifier) -> None:
+    with pytest.raises(ValueError, match=r"batch: float32 \[1, 2, 2, 3\] is not uint8 \[photos, 224, 224, 3\]"):
+        classifier.infer(np.zeros((1, 2, 2, 3), np.float32))
 
 
-def test_an_unknown_device_is_told() -> None:
-    with pytest.raises(DeviceError, match="device abacus: unknown"):
-        Classifier(device="abacus")
-
-
-def test_a_device_that_is_not_there_is_told_and_nothing_falls_back() -> None:
-    import onnxruntime
-
-    absent = [device for device, provider in PROVIDERS.items() if provider not in onnxruntime.get_available_providers()]
-    for device in absent:
-        with pytest.raises(DeviceError, match=f"device {device}: this onnxruntime has no {PROVIDERS[device]}"):
-            Classifier(device=device)
-
-
-def test_what_onnxruntime_cannot_compute_is_told(classifier: Classifier) -> None:
-    with pytest.raises(DeviceError, match=r"CPUExecutionProvider: cannot compute uint8 \[1, 2, 2, 3\]: "):
-        classifier.infer(np.zeros((1, 2, 2, 3), np.uint8))
+def test_one_photo_is_no_batch(classifier: Classifier, cat_photo: Path) -> None:
+    for photo in (str(cat_photo), cat_photo, cat_photo.read_bytes()):
+        with pytest.raises(TypeError, match="photos: one photo, where several are expected"):
+            classifier.predict_batch(photo)
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from petinfer import Classifier, ModelError
-from petinfer.classifier import BUNDLED_MODEL, PROVIDERS
+from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
+from petinfer.device import DEVICES
 from petinfer.verify import GOLDEN_PHOTOS, onnxruntime_wheels, verify
 
 
@@ -46,9 +47,12 @@ def test_every_provider_at_hand_can_be_verified(exported: Path) -> None:
 
 def test_devices_are_listed_with_the_reason_why_one_is_not_ready() -> None:
     lines = CliRunner().invoke(main, ["devices"]).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(PROVIDERS)
-    assert lines[-1] == "cpu        ready: CPUExecutionProvider"
-    assert lines[0].startswith("cuda       no: this onnxruntime has no CUDAExecutionProvider (it has ")
+    assert [line.split()[0] for line in lines] == list(DEVICES)
+    assert lines[-1] == "cpu           ready: CPUExecutionProvider"
+    assert lines[0].startswith("cuda          no: this onnxruntime has no CUDAExecutionProvider (it has ")
+    assert lines[3].endswith(
+        "no: this onnxruntime has no OpenVINOExecutionProvider (pip install onnxruntime-ep-openvino)"
+    )
 
 
 def test_every_changed_byte_of_the_model_is_caught(exported: Path, tmp_path: Path) -> None:

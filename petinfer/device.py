@@ -1,0 +1,167 @@
+"""What computes: the devices that ``device=`` names, onnxruntime's provider of each, and a session on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import onnxruntime
+
+from .errors import DeviceError, ModelError
+
+
+@dataclass(frozen=True)
+class Device:
+    """How onnxruntime reaches a device."""
+
+    provider: str
+    """onnxruntime's name for what computes there."""
+    wheel: str = ""
+    """The plug-in that brings it where it is not built in: installed beside onnxruntime, not in its place."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What the provider is told."""
+
+
+def _cache() -> str:
+    """Where engines are kept that take minutes to build."""
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "petinfer")
+
+
+DEVICES = {
+    # TF32 would round what fp32 promises
+    "cuda": Device("CUDAExecutionProvider", options={"use_tf32": "0"}),
+    "tensorrt-rtx": Device(
+        "NvTensorRTRTXExecutionProvider", "onnxruntime-ep-nv-tensorrt-rtx", {"nv_runtime_cache_path": _cache()}
+    ),
+    "tensorrt": Device(
+        "TensorrtExecutionProvider", options={"trt_engine_cache_enable": "1", "trt_engine_cache_path": _cache()}
+    ),
+    # left to itself, the plug-in computes fp32 in bfloat16 where the processor can: `verify` found it off by 3e-3
+    "openvino": Device(
+        "OpenVINOExecutionProvider",
+        "onnxruntime-ep-openvino",
+        {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
+    ),
+    "qnn": Device("QNNExecutionProvider", "onnxruntime-qnn"),
+    "webgpu": Device("WebGpuExecutionProvider", "onnxruntime-ep-webgpu"),
+    "coreml": Device("CoreMLExecutionProvider"),
+    "cpu": Device("CPUExecutionProvider"),
+}
+
+# What "auto" tries, in this order. The others build engines for minutes, or are slower than a CPU as often as not.
+AUTO = ("cuda", "tensorrt-rtx", "openvino", "coreml", "cpu")
+
+
+def available_cores() -> int:
+    """The cores that this process may use: its affinity, and the quota of its control group where one is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2 here, or no limit ("max")
+        return cores
+
+
+def thread_count(asked: int | None) -> int:
+    """The threads to compute with: the cores at hand, or as many as were asked for, if they are there."""
+    cores = available_cores()
+    if asked is None:
+        return cores
+    if not 1 <= asked <= cores:
+        raise DeviceError(f"threads: {asked} cannot be had, this process may use {cores} (ask for 1 to {cores})")
+    return asked
+
+
+def available_devices() -> list[str]:
+    """The devices whose provider is installed; whether one starts, only `open_session` can tell."""
+    return [name for name, device in DEVICES.items() if _built_in(device) or _plugin_installed(device)]
+
+
+def open_session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
+    """A session of the model on the device; on ``auto``, on the first that works.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+        DeviceError: the device cannot be had.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file (check the path; python -m export writes one)")
+    if device != "auto":
+        return _start(path, device, threads)
+    for name in AUTO:
+        if name in available_devices() and name != "cpu":
+            try:
+                return _start(path, name, threads)
+            except DeviceError:
+                continue
+    return _start(path, "cpu", threads)
+
+
+def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
+    device = DEVICES.get(name)
+    if device is None:
+        raise DeviceError(f"device {name}: unknown (known are auto, {', '.join(DEVICES)})")
+    options = session_options(threads)
+    providers = None
+    if _plugin_installed(device):
+        options.add_provider_for_devices(_plugin_devices(name, device)[:1], dict(device.options))
+    elif _built_in(device):
+        providers = [(device.provider, dict(device.options))]
+    else:
+        raise DeviceError(f"device {name}: {_absent(device)}")
+    try:
+        # alone and without a fallback: onnxruntime would go on with the next provider, after a warning
+        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # onnxruntime's own classes share no base but this
+        problem = " ".join(str(error).split())[:200]
+        if name == "cpu":
+            raise ModelError(f"{path}: onnxruntime cannot load it: {problem} (export it again)") from error
+        raise DeviceError(f"device {name}: cannot load {path}: {problem} (petinfer runs with --device cpu)") from error
+    if session.get_providers()[0] != device.provider:
+        problem = f"{device.provider} did not start, its driver or library is missing"
+        raise DeviceError(f"device {name}: {problem} (petinfer runs with --device cpu)")
+    return session
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """What every session is told."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it too
+    # a spinning thread takes a core from its host program
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _built_in(device: Device) -> bool:
+    return device.provider in onnxruntime.get_available_providers()
+
+
+def _plugin_installed(device: Device) -> bool:
+    return bool(device.wheel) and importlib.util.find_spec(device.wheel.replace("-", "_")) is not None
+
+
+def _plugin_devices(name: str, device: Device) -> list[onnxruntime.OrtEpDevice]:
+    """What the plug-in finds on this machine, once its library is loaded into onnxruntime."""
+    try:
+        if not _built_in(device):  # a registered plug-in counts among the built in
+            plugin = import_module(device.wheel.replace("-", "_"))
+            onnxruntime.register_execution_provider_library(device.provider, plugin.get_library_path())
+        found = [each for each in onnxruntime.get_ep_devices() if each.ep_name == device.provider]
+    except Exception as error:  # onnxruntime's own classes share no base but this, and an old one lacks the function
+        problem = " ".join(str(error).split())[:200]
+        remedy = f"pip install --upgrade onnxruntime {device.wheel}"
+        raise DeviceError(f"device {name}: {device.wheel} cannot be loaded: {problem} ({remedy})") from error
+    if not found:
+        raise DeviceError(f"device {name}: {device.wheel} finds none on this machine (petinfer runs with --device cpu)")
+    return found
+
+
+def _absent(device: Device) -> str:
+    has = f"it has {', '.join(onnxruntime.get_available_providers())}"
+    remedy = f"pip install {device.wheel}" if device.wheel else has
+    return f"this onnxruntime has no {device.provider} ({remedy})"
