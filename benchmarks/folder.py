@@ -17,7 +17,7 @@ import torch
 from fastai.vision.all import Learner
 
 from petinfer import Classifier
-from petinfer.classifier import available_cores
+from petinfer.device import available_cores
 
 from . import learner
 from .conversions import Conversions

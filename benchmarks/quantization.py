@@ -27,7 +27,7 @@ from export.learner import load_original  # noqa: E402
 from export.parity import compare, softmax  # noqa: E402
 from export.quantize import Scheme, quantize  # noqa: E402
 from petinfer.bench import processor_name  # noqa: E402
-from petinfer.classifier import available_cores  # noqa: E402
+from petinfer.device import available_cores  # noqa: E402
 from petinfer.image import pixels  # noqa: E402
 
 CHOSEN = Scheme()
@@ -36,7 +36,7 @@ SCHEMES = {
     "u8s8, 7 bits, MinMax": replace(CHOSEN, calibration="MinMax"),
     "u8s8, 7 bits, Entropy": replace(CHOSEN, calibration="Entropy"),
     "u8s8, 7 bits, Percentile 99.99": replace(CHOSEN, percentile=99.99),
-    "u8s8, 7 bits, first and last layer in float": replace(CHOSEN, float_ends=True),
+    "u8s8, 7 bits, first and last convolution in float": replace(CHOSEN, float_ends=True),
     "u8s8, 8 bits: saturates without VNNI": replace(CHOSEN, seven_bits=False),
     "s8s8, 8 bits": replace(CHOSEN, activations="int8", seven_bits=False),
     "u8u8, 8 bits": replace(CHOSEN, weights="uint8", seven_bits=False),

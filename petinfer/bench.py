@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from . import __version__, image
 from .classifier import Classifier
 from .errors import PetinferError
+from .roofline import peak_macs
 from .verify import file_sha256
 
 STEPS = ("decode", "resize", "inference", "total")
@@ -109,20 +112,25 @@ def ratio(one: Latency, other: Latency) -> tuple[float, float, float]:
 
 
 _COLD = """
-import sys, time
+import json, sys, time
 start = time.perf_counter()
 from petinfer import Classifier
 imported = time.perf_counter()
-classifier = Classifier(*[argument or None for argument in sys.argv[2:3]])
+classifier = Classifier(**json.loads(sys.argv[2]))
 loaded = time.perf_counter()
 classifier.predict(sys.argv[1])
 print(imported - start, loaded - imported, time.perf_counter() - loaded)
 """
 
 
-def cold_start(photo: Path, model: Path | None, processes: int = 5) -> dict[str, float]:
-    """Medians over fresh processes, milliseconds: the whole process, and in it import, session and first answer."""
-    command = [sys.executable, "-c", _COLD, str(photo), str(model or "")]
+def cold_start(photo: Path, classifier: Classifier, processes: int = 5) -> dict[str, float]:
+    """Medians over fresh processes, milliseconds: the whole process, and in it import, session and first answer.
+
+    Each process makes a Classifier like this one.
+    """
+    alike = {"model": str(classifier.path), "threads": classifier.threads, "decode": classifier.decode}
+    settings = {**alike, "device": classifier.device, "orientation": classifier.orientation}
+    command = [sys.executable, "-c", _COLD, str(photo), json.dumps(settings)]
     rows = []
     for _ in range(processes):
         start = time.perf_counter()
@@ -130,6 +138,22 @@ def cold_start(photo: Path, model: Path | None, processes: int = 5) -> dict[str,
         rows.append((time.perf_counter() - start, *map(float, printed.split())))
     names = ("process", "import", "session", "first answer")
     return {name: statistics.median(column) * 1000 for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def roofline(classifier: Classifier, latency: Latency) -> dict[str, float] | None:
+    """How near the model step comes to what this machine can do at best; None off the CPU, and for a file that does not
+    tell its work.
+
+    ``peak_gmacs``: multiply-accumulates a second, in 10⁹; ``floor``: what the network takes at that speed, ms;
+    ``share``: of the floor in the median of the model step.
+    """
+    macs = classifier.spec.origin.get("macs")
+    if not macs or classifier.provider != "CPUExecutionProvider":
+        return None
+    peak = peak_macs(classifier.spec.precision, classifier.threads)
+    floor = macs / peak * 1000
+    median = float(np.median(latency.seconds[:, STEPS.index("inference")])) * 1000
+    return {"peak_gmacs": peak / 1e9, "floor": floor, "share": floor / median}
 
 
 def surroundings(classifier: Classifier) -> dict[str, Any]:
@@ -193,12 +217,16 @@ def _peak_memory_mb() -> float | None:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
 
 
+def require_matplotlib() -> None:
+    """Raise `PetinferError` where `plot` cannot draw: before an hour of measuring, rather than after."""
+    if find_spec("matplotlib") is None:
+        raise PetinferError("--plot: matplotlib is not installed (pip install 'petinfer[bench]')")
+
+
 def plot(latencies: dict[str, Latency], path: Path) -> None:
     """Draw each query's latency in its order, and how they are spread; needs matplotlib (the extra ``bench``)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise PetinferError("--plot: matplotlib is not installed (pip install 'petinfer[bench]')") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     course, spread = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     for name, latency in latencies.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import json
@@ -63,7 +62,9 @@ def model_options(command: _Command) -> _Command:
         click.option(
             "--model", type=click.Path(path_type=Path), help="Model file; without it, the bundled one (cat or dog)."
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, openvino or coreml."),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, or what `petinfer devices` lists."
+        ),
         click.option("--threads", type=int, help="Threads to compute with.  [default: the cores at hand]"),
     ):
         command = option(command)
@@ -186,6 +187,8 @@ def _write_jsonl(records: Iterable[Record], labels: tuple[str, ...], top: int | 
 
 def _write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
     """A column for each class; with ``--top``, the classes that are not among the K are empty."""
+    import csv
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "label", "probability", *labels, "error"])
     for record in records:
@@ -251,75 +254,93 @@ def bench(
     The defaults are those of MLPerf mobile's quick setting: 64 queries and 6 seconds at least.
     """
     from . import Classifier
-    from .bench import cold_start, measure, plot
+    from .bench import cold_start, measure, plot, require_matplotlib
 
+    if cold and form == "csv":
+        raise click.UsageError("--cold has no samples to write as CSV (use --json)")
+    if plot_file:
+        require_matplotlib()
+        if not plot_file.parent.is_dir():
+            raise PetinferError(f"{plot_file}: its folder is not there (make it, or name another)")
     decode = "fast" if fast_decode else "exact"
     files = [model, compare] if compare else [model]
     classifiers = [Classifier(file, device, threads, decode=decode) for file in files]
     answer = classifiers[0].predict(photo)
-    latencies = measure(classifiers, photo.read_bytes(), queries, duration)
-    starts = cold_start(photo, model) if cold else {}
+    measured = list(zip(classifiers, measure(classifiers, photo.read_bytes(), queries, duration), strict=True))
+    starts = cold_start(photo, classifiers[0]) if cold else {}
     if plot_file:
-        plot({each.path.name: latency for each, latency in zip(classifiers, latencies, strict=True)}, plot_file)
+        plot({classifier.path.name: latency for classifier, latency in measured}, plot_file)
     if form == "csv":
-        _write_samples(classifiers, latencies)
+        _write_samples(measured)
     elif form == "json":
-        records = [_latency_record(*each) for each in zip(classifiers, latencies, strict=True)]
+        records = [_latency_record(*each) for each in measured]
         extra = {"photo": str(photo), "label": answer.label, **({"cold_start": starts} if starts else {})}
         click.echo(json.dumps(extra | (records[0] if not compare else {"models": records})))
     else:
         click.echo(f"{photo}: {answer.label} {answer.probability:.2%}")
-        _print_latencies(classifiers, latencies, starts)
+        _print_latencies(measured, starts)
 
 
 def _latency_record(classifier: Classifier, latency: Latency) -> Record:
-    from .bench import STEPS, surroundings
+    from .bench import STEPS, roofline, surroundings
 
     samples = dict(zip(STEPS, (latency.seconds * 1000).T.tolist(), strict=True))
     measured = {
         "milliseconds": latency.percentiles(),
         "p90_bound": latency.p90_bound(),
         "cores_busy": latency.cores_busy,
+        "roofline": roofline(classifier, latency),
     }
     return {**surroundings(classifier), **measured, "samples": samples}
 
 
-def _write_samples(classifiers: list[Classifier], latencies: list[Latency]) -> None:
+def _write_samples(measured: list[tuple[Classifier, Latency]]) -> None:
+    import csv
+
     from .bench import STEPS
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["model", *STEPS])
-    for classifier, latency in zip(classifiers, latencies, strict=True):
+    for classifier, latency in measured:
         writer.writerows([classifier.path.name, *row] for row in (latency.seconds * 1000).tolist())
 
 
-def _print_latencies(classifiers: list[Classifier], latencies: list[Latency], starts: dict[str, float]) -> None:
-    from .bench import ratio, surroundings
+def _print_latencies(measured: list[tuple[Classifier, Latency]], starts: dict[str, float]) -> None:
+    from .bench import ratio
 
-    for classifier, latency in zip(classifiers, latencies, strict=True):
-        about = surroundings(classifier)
-        click.echo(f"\n{classifier.path.name}, {about['precision']}, {about['provider']}, {about['threads']} threads")
-        click.echo(f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']}")
-        click.echo(
-            f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {about['peak_memory_mb']} MB\n"
-        )
-        table = latency.percentiles()
-        click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
-        for step, row in table.items():
-            click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))
-        if (bound := latency.p90_bound()) is not None:
-            click.echo(f"the 90th percentile is under {bound:.2f} ms, with 99 % confidence")
-    if len(latencies) > 1:
-        median, low, high = ratio(*latencies)
-        one, other = (each.path.name for each in classifiers)
-        click.echo(f"\n{one} takes {median:.3f} of {other}'s time (95 % interval {low:.3f} to {high:.3f})")
+    for classifier, latency in measured:
+        _print_latency(classifier, latency)
+    if len(measured) > 1:
+        (one, one_latency), (other, other_latency) = measured
+        median, low, high = ratio(one_latency, other_latency)
+        told = f"{one.path.name} takes {median:.3f} of {other.path.name}'s time"
+        click.echo(f"\n{told} (95 % interval {low:.3f} to {high:.3f})")
     if starts:
         click.echo("\ncold start, ms: " + ", ".join(f"{name} {value:.0f}" for name, value in starts.items()))
 
 
+def _print_latency(classifier: Classifier, latency: Latency) -> None:
+    from .bench import roofline, surroundings
+
+    about = surroundings(classifier)
+    click.echo(f"\n{classifier.path.name}, {about['precision']}, {about['provider']}, {about['threads']} threads")
+    click.echo(f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']}")
+    busy = f"{latency.cores_busy:.2f} cores busy"
+    click.echo(f"{len(latency.seconds)} queries, {busy}, {about['peak_memory_mb']} MB\n")
+    table = latency.percentiles()
+    click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
+    for step, row in table.items():
+        click.echo(f"{step:10}" + "".join(f"{value:9.2f}" for value in row.values()))
+    if (bound := latency.p90_bound()) is not None:
+        click.echo(f"the 90th percentile is under {bound:.2f} ms, with 99 % confidence")
+    if roof := roofline(classifier, latency):
+        peak = f"{roof['peak_gmacs']:.0f} GMAC/s in a large matrix product"
+        click.echo(f"at this machine's peak, {peak}, inference would take {roof['floor']:.2f} ms: {roof['share']:.0%}")
+
+
 @main.command()
 @model_options
-@click.option("--providers", is_flag=True, help="Verify on each device that this onnxruntime has a provider for.")
+@click.option("--providers", is_flag=True, help="Verify on each device whose provider is installed and works here.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was found.")
 @click.pass_context
 def verify(
@@ -329,21 +350,21 @@ def verify(
 
     Exits with 1 when it does not.
     """
-    from .classifier import Classifier, available_devices
+    from .classifier import Classifier
+    from .device import available_devices
     from .verify import verify as check
 
     if providers and device != "auto":
         raise click.UsageError("--providers tries every device; leave --device out")
 
-    found, absent = [], 0
+    found = []
     for name in available_devices() if providers else [device]:
         try:
             classifier = Classifier(model, name, threads)
         except DeviceError as error:
             if not providers:
                 raise
-            click.echo(f"Error: {error}", err=True)
-            absent += 1
+            click.echo(f"not verified: {error}", err=True)
             continue
         found.append((classifier, check(classifier)))
     if as_json:
@@ -352,7 +373,7 @@ def verify(
     else:
         for each in found:
             _print_verdict(*each)
-    context.exit(1 if absent or any(verdict.failures for _, verdict in found) else 0)
+    context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
 
 
 def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
@@ -382,14 +403,15 @@ def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
 @click.option("--model", type=click.Path(path_type=Path), help="Model file to try; without it, the bundled one.")
 def devices(model: Path | None) -> None:
     """List the devices: which run a model here, and why the others do not."""
-    from .classifier import PROVIDERS, Classifier
+    from .classifier import Classifier
+    from .device import DEVICES
     from .verify import onnxruntime_wheels
 
-    for device in PROVIDERS:
+    for device in DEVICES:
         try:
-            click.echo(f"{device:10} ready: {Classifier(model, device).provider}")
+            click.echo(f"{device:13} ready: {Classifier(model, device).provider}")
         except DeviceError as error:
-            click.echo(f"{device:10} no: {str(error).partition(': ')[2]}")
+            click.echo(f"{device:13} no: {str(error).partition(': ')[2]}")
     wheels = onnxruntime_wheels()
     if len(wheels) > 1:
         click.echo(

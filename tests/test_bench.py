@@ -56,7 +56,12 @@ def test_the_surroundings_name_what_ran() -> None:
 
 
 def test_a_cold_start_is_told_by_its_parts(cat_photo: Path) -> None:
-    assert list(cold_start(cat_photo, None, processes=1)) == ["process", "import", "session", "first answer"]
+    assert list(cold_start(cat_photo, Classifier(threads=1), processes=1)) == [
+        "process",
+        "import",
+        "session",
+        "first answer",
+    ]
 
 
 def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -> None:
@@ -65,6 +70,15 @@ def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -
     rows = list(csv.DictReader(io.StringIO(printed)))
     assert [row["model"] for row in rows] == ["pets-int8.onnx"] * 2
     assert Image.open(tmp_path / "latency.png").size == (1080, 432)
+
+
+def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: Path, tmp_path: Path) -> None:
+    for options, problem in (
+        (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder is not there"),
+        (["--csv", "--cold"], "--cold has no samples to write as CSV"),
+    ):
+        result = CliRunner().invoke(main, ["bench", str(cat_photo), *options])
+        assert result.exit_code == 2 and problem in result.stderr
 
 
 def test_two_models_are_compared_by_their_ratio(cat_photo: Path) -> None:
