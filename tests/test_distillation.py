@@ -1,0 +1,108 @@
+"""Learning from a teacher: which layers learn, from what, and what is kept of it. The teacher is a small network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from fastai.vision.all import Learner
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from train.data import dataloaders, find_photos, random_split
+from train.distillation import Distillation
+from train.learning import Checkpoint, fine_tune, make_learner, seed_everything
+from train.recipe import Recipe
+from train.saving import save
+
+RECIPE = Recipe(
+    arch="resnet18",
+    size=64,
+    batch_size=8,
+    lr=1e-2,
+    average=0.5,
+    small_size=32,
+    mixup=0.2,
+    teacher_labels=1.0,
+    keep_early=True,
+)
+
+
+class Stripes:
+    """A teacher of few words: maps at strides 8, 16 and 32 as EfficientNet-Lite2's, and 5 classes."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(2)
+        self.convs = [nn.Conv2d(3, channels, 8, 2**i) for i, channels in ((3, 48), (4, 120), (5, 1280))]
+        self.weight, self.bias = torch.randn(5, 1280), torch.zeros(5)
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, pixels: Tensor) -> list[Tensor]:
+        """Feature maps of pixels, float [batch, 3, side, side] in 0 to 1."""
+        assert pixels.min() >= 0 and pixels.max() <= 1
+        self.seen.append(tuple(pixels.shape[2:]))
+        with torch.no_grad():
+            return [conv(pixels.as_subclass(Tensor)) for conv in self.convs]
+
+
+@dataclass
+class Taught:
+    """A Learner that a teacher taught, with the weights that it began with."""
+
+    learn: Learner
+    before: dict[str, Tensor]
+    distillation: Distillation
+    teacher: Stripes
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def taught(drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    """Two epochs on the drawn photos, one of them with the body frozen."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("taught")
+    state = {name: tensor for name, tensor in resnet18().state_dict().items() if "num_batches" not in name}
+    save_file(state, folder / "start.safetensors")
+    seed_everything(1)
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, RECIPE)
+    learn = make_learner(dataloaders(drawn_photos, split, RECIPE), RECIPE, folder / "start.safetensors")
+    before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
+    teacher = Stripes()
+    distillation = Distillation(teacher, label_weight=RECIPE.teacher_labels)  # type: ignore[arg-type]
+    with learn.no_bar(), learn.no_logging():
+        assert fine_tune(learn, RECIPE, Checkpoint(folder / "checkpoint.pth", resume=False), [distillation])
+    return Taught(learn, before, distillation, teacher, folder)
+
+
+def test_the_layers_that_are_kept_keep_their_weights_and_the_others_learn(taught: Taught) -> None:
+    learnt = {
+        name.split(".")[1]
+        for name, parameter in taught.learn.model.named_parameters()
+        if name.startswith("0.") and not torch.equal(parameter, taught.before[name])
+    }
+    assert learnt == {"5", "6", "7"}
+
+
+def test_the_teacher_sees_the_whole_photo_while_the_student_sees_a_small_one(taught: Taught) -> None:
+    assert set(taught.teacher.seen) == {(64, 64)}
+
+
+def test_the_labeller_learns_the_labels_from_the_teachers_maps(taught: Taught) -> None:
+    state = torch.load(taught.folder / "checkpoint.pth", weights_only=True)
+    assert state["labeller"]["weight"].shape == (2, 1280)
+    assert torch.equal(state["labeller"]["weight"], taught.distillation.labeller.weight)  # type: ignore[union-attr]
+
+
+def test_a_run_goes_on_from_anothers_weights_and_projections(taught: Taught, drawn_photos: Path) -> None:
+    save(taught.learn, RECIPE, None, {}, taught.folder)
+    taught.distillation.save(taught.folder / "projections.safetensors")
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, RECIPE)
+    learn = make_learner(dataloaders(drawn_photos, split, RECIPE), RECIPE, taught.folder / "model.safetensors")
+    for name, tensor in learn.model.state_dict().items():
+        if name.startswith("0.") and "num_batches" not in name:
+            assert torch.equal(tensor, taught.learn.model.state_dict()[name]), name
+    start = Distillation(taught.teacher, taught.folder / "projections.safetensors")  # type: ignore[arg-type]
+    assert torch.equal(start.projections.convs[0].weight, taught.distillation.projections.convs[0].weight)
