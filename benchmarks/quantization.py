@@ -32,14 +32,15 @@ from petinfer.image import pixels  # noqa: E402
 
 CHOSEN = Scheme()
 SCHEMES = {
-    "u8s8, 7 bits, Percentile 99.999 (chosen)": CHOSEN,
-    "u8s8, 7 bits, MinMax": replace(CHOSEN, calibration="MinMax"),
-    "u8s8, 7 bits, Entropy": replace(CHOSEN, calibration="Entropy"),
-    "u8s8, 7 bits, Percentile 99.99": replace(CHOSEN, percentile=99.99),
-    "u8s8, 7 bits, first and last convolution in float": replace(CHOSEN, float_ends=True),
-    "u8s8, 8 bits: saturates without VNNI": replace(CHOSEN, seven_bits=False),
-    "s8s8, 8 bits": replace(CHOSEN, activations="int8", seven_bits=False),
-    "u8u8, 8 bits": replace(CHOSEN, weights="uint8", seven_bits=False),
+    "u8s8, by pairs, Percentile 99.999 (chosen)": CHOSEN,
+    "u8s8, by pairs, Percentile 99.99": replace(CHOSEN, percentile=99.99),
+    "u8s8, by pairs, MinMax": replace(CHOSEN, calibration="MinMax"),
+    "u8s8, by pairs, Entropy": replace(CHOSEN, calibration="Entropy"),
+    "u8s8, by pairs, first and last convolution in float": replace(CHOSEN, float_ends=True),
+    "u8s8, 7 bits (reduce_range)": replace(CHOSEN, weight_range="7 bits"),
+    "u8s8, 8 bits: saturates without VNNI": replace(CHOSEN, weight_range="8 bits"),
+    "s8s8, 8 bits": replace(CHOSEN, activations="int8", weight_range="8 bits"),
+    "u8u8, 8 bits": replace(CHOSEN, weights="uint8", weight_range="8 bits"),
 }
 
 

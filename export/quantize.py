@@ -1,8 +1,9 @@
 """int8 by onnxruntime's static quantizer: QDQ, weights by channel, calibrated on photos.
 
-Weights have 7 bits: processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two products in 16 bits
-and saturates. 2 · 255 · 127 does not fit, 2 · 255 · 64 does (onnxruntime's ``reduce_range``). ``python -m
-benchmarks.quantization`` compares schemes.
+Processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and
+saturates: 2 · 255 · 127 does not fit. onnxruntime's ``reduce_range`` gives every weight 7 bits, as if the largest had the
+largest for a neighbour. Here a channel's scale is as fine as its own neighbours allow: no two of one sign sum to over 128.
+``python -m benchmarks.quantization`` compares schemes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+_QUANTIZED = ("Conv", "Add", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
@@ -28,7 +31,7 @@ class Scheme:
 
     activations: str = "uint8"
     weights: str = "int8"
-    seven_bits: bool = True  # of the weights, so that no processor saturates
+    weight_range: str = "pairs"  # pairs: no sum of two neighbours saturates; 7 bits, 8 bits: of each weight by itself
     calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
     percentile: float = 99.999
     float_ends: bool = False  # the first and the last convolution stay in float
@@ -58,6 +61,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         source, prepared, target = (Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save_model(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        network = onnx.load_model(str(prepared))
         quantize_static(
             str(prepared),
             str(target),
@@ -66,18 +70,50 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
             activation_type=_TYPES[scheme.activations],
             weight_type=_TYPES[scheme.weights],
             per_channel=True,
-            reduce_range=scheme.seven_bits,
+            reduce_range=scheme.weight_range == "7 bits",
             calibrate_method=CalibrationMethod[scheme.calibration],
-            nodes_to_exclude=_ends(onnx.load_model(str(prepared))) if scheme.float_ends else [],
-            op_types_to_quantize=[
-                "Conv",
-                "Add",
-                "MaxPool",
-                "Relu",
-            ],  # the head, a thousandth of the work, stays in float
-            extra_options={"CalibPercentile": scheme.percentile},
+            nodes_to_exclude=_before_the_head(network) + (_ends(network) if scheme.float_ends else []),
+            op_types_to_quantize=list(_QUANTIZED),
+            extra_options={
+                "CalibPercentile": scheme.percentile,
+                "TensorQuantOverrides": _ranges_by_pairs(network) if scheme.weight_range == "pairs" else {},
+            },
         )
         return onnx.load_model(str(target))
+
+
+def _ranges_by_pairs(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
+    """For the quantizer: the range of each convolution's channels, so that 127 steps are their largest pair."""
+    weights = {init.name: init for init in model.graph.initializer}
+    used = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights}
+    ranges = {name: pair_sums(onnx.numpy_helper.to_array(weights[name])) for name in used}
+    return {
+        name: [{"axis": 0, "rmin": np.float32(-largest), "rmax": np.float32(largest)} for largest in channels]
+        for name, channels in ranges.items()
+    }
+
+
+def pair_sums(weights: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest sum of two neighbours of one sign in each output channel of a convolution, float64 [channels].
+
+    Neighbours are those in the order in which onnxruntime multiplies: place in the kernel, then input channel.
+    """
+    rows = np.moveaxis(weights, 1, -1).reshape(len(weights), -1).astype(np.float64)
+    pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+    sums: NDArray[np.float64] = np.maximum(pairs.clip(min=0).sum(2), -pairs.clip(max=0).sum(2)).max(1)
+    return sums
+
+
+def _before_the_head(model: onnx.ModelProto) -> list[str]:
+    """Names of the additions and activations whose values go to the head alone, in float: to round them serves nobody."""
+    names = []
+    users = {name: [n for n in model.graph.node if name in n.input] for n in model.graph.node for name in n.output}
+    quantized = {node.name for node in model.graph.node if node.op_type in _QUANTIZED}
+    for node in reversed(model.graph.node):
+        if node.op_type in ("Add", "Relu") and not quantized & {user.name for user in users[node.output[0]]}:
+            quantized.discard(node.name)
+            names.append(node.name)
+    return names
 
 
 def _ends(model: onnx.ModelProto) -> list[str]:
@@ -87,6 +123,8 @@ def _ends(model: onnx.ModelProto) -> list[str]:
 
 
 def saturating_weights(model: onnx.ModelProto) -> list[str]:
-    """Names of int8 weights with which two products of uint8 by int8 can leave 16 bits: |weight| over 64."""
-    weights = [init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8]
-    return [init.name for init in weights if np.abs(onnx.numpy_helper.to_array(init).astype(np.int32)).max() > 64]
+    """Names of int8 weights with which two products of uint8 by int8 can leave 16 bits: 255 times over 128."""
+    weights = [
+        init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8 and len(init.dims) > 1
+    ]
+    return [init.name for init in weights if pair_sums(onnx.numpy_helper.to_array(init)).max() > 128]

@@ -12,7 +12,7 @@ import pytest
 from export.graph import export_graph
 from export.half import to_half
 from export.learner import load_original
-from export.quantize import Scheme, quantize, saturating_weights
+from export.quantize import Scheme, pair_sums, quantize, saturating_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -33,13 +33,34 @@ def test_the_bundled_file_cannot_saturate() -> None:
     assert sum(np.prod(init.dims) for init in int8) > 20e6
 
 
-def test_quantized_weights_have_seven_bits(fp32: onnx.ModelProto, images: np.ndarray) -> None:
-    assert saturating_weights(quantize(fp32, images)) == []
+def test_quantized_weights_are_as_fine_as_their_neighbours_allow(fp32: onnx.ModelProto, images: np.ndarray) -> None:
+    model = quantize(fp32, images)
+    assert saturating_weights(model) == []
+    weights = [
+        init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8 and len(init.dims) > 1
+    ]
+    largest = [np.abs(onnx.numpy_helper.to_array(init).astype(int)).max() for init in weights]
+    assert len(weights) == 36 and min(largest) > 64
 
 
 def test_a_file_with_eight_bit_weights_is_found_out(fp32: onnx.ModelProto, images: np.ndarray) -> None:
     """255 · 127 twice is 64,770, twice what 16 bits hold: what processors without VNNI would clip."""
-    assert saturating_weights(quantize(fp32, images, Scheme(seven_bits=False)))
+    assert saturating_weights(quantize(fp32, images, Scheme(weight_range="8 bits")))
+
+
+def test_neighbours_are_those_that_are_multiplied_together() -> None:
+    """One place of the kernel after the other, in each the input channels; an odd one at the end is alone."""
+    weights = np.array([[[[1, -5]], [[2, -6]], [[4, 7]]]])  # [1 output, 3 inputs, 1, 2]: 1 2, 4 -5, -6 7
+    assert pair_sums(weights).tolist() == [7]
+    assert pair_sums(weights[:, :1]).tolist() == [5]
+    assert pair_sums(-weights).tolist() == [7]
+
+
+def test_what_the_head_alone_takes_is_not_rounded(fp32: onnx.ModelProto, images: np.ndarray) -> None:
+    model = quantize(fp32, images)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    pools = [node for node in model.graph.node if node.op_type in ("ReduceMax", "ReduceMean")]
+    assert {producers[pool.input[0]].op_type for pool in pools} == {"Relu"}
 
 
 def test_the_input_and_the_normalisation_stay_as_they_are(fp32: onnx.ModelProto, images: np.ndarray) -> None:
