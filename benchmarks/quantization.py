@@ -32,15 +32,16 @@ from petinfer.image import pixels  # noqa: E402
 
 CHOSEN = Scheme()
 SCHEMES = {
-    "u8s8, by pairs, Percentile 99.999 (chosen)": CHOSEN,
-    "u8s8, by pairs, Percentile 99.99": replace(CHOSEN, percentile=99.99),
-    "u8s8, by pairs, MinMax": replace(CHOSEN, calibration="MinMax"),
-    "u8s8, by pairs, Entropy": replace(CHOSEN, calibration="Entropy"),
-    "u8s8, by pairs, first and last convolution in float": replace(CHOSEN, float_ends=True),
-    "u8s8, 7 bits (reduce_range)": replace(CHOSEN, weight_range="7 bits"),
-    "u8s8, 8 bits: saturates without VNNI": replace(CHOSEN, weight_range="8 bits"),
-    "s8s8, 8 bits": replace(CHOSEN, activations="int8", weight_range="8 bits"),
-    "u8u8, 8 bits": replace(CHOSEN, weights="uint8", weight_range="8 bits"),
+    "chosen: u8s8, by pairs, equalized, Percentile 99.999": CHOSEN,
+    "… Percentile 99.99": replace(CHOSEN, percentile=99.99),
+    "… MinMax": replace(CHOSEN, calibration="MinMax"),
+    "… Entropy": replace(CHOSEN, calibration="Entropy"),
+    "… first and last convolution in float": replace(CHOSEN, float_ends=True),
+    "… not equalized": replace(CHOSEN, equalized=False),
+    "… not equalized, 7 bits (reduce_range)": replace(CHOSEN, equalized=False, weight_range="7 bits"),
+    "… 8 bits: saturates without VNNI": replace(CHOSEN, weight_range="8 bits"),
+    "… s8s8, 8 bits": replace(CHOSEN, activations="int8", weight_range="8 bits"),
+    "… u8u8, 8 bits": replace(CHOSEN, weights="uint8", weight_range="8 bits"),
 }
 
 

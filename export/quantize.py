@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from .equalize import equalize
+
 _QUANTIZED = ("Conv", "Add", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
+_SHOWING_RANGES = 64  # photos
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
@@ -34,6 +37,7 @@ class Scheme:
     weight_range: str = "pairs"  # pairs: no sum of two neighbours saturates; 7 bits, 8 bits: of each weight by itself
     calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
     percentile: float = 99.999
+    equalized: bool = True  # channels of a tensor are brought to ranges nearer to each other
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
@@ -62,6 +66,9 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         onnx.save_model(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         network = onnx.load_model(str(prepared))
+        if scheme.equalized:
+            network = equalize(network, images[:_SHOWING_RANGES])
+            onnx.save_model(network, str(prepared))
         quantize_static(
             str(prepared),
             str(target),
