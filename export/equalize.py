@@ -45,7 +45,8 @@ def equalize(model: onnx.ModelProto, images: NDArray[np.uint8], batch_size: int 
     equalized = onnx.ModelProto()
     equalized.CopyFrom(model)
     groups = list(find_groups(equalized.graph))
-    ranges = _channel_ranges(equalized, [group.writers for group in groups], images, batch_size)
+    rounded = _rounded(equalized.graph)
+    ranges = _channel_ranges(equalized, [sorted(group.tensors & rounded) for group in groups], images, batch_size)
     initializers = {each.name: each for each in equalized.graph.initializer}
     for group, channels in zip(groups, ranges, strict=True):
         weights = [onnx.numpy_helper.to_array(initializers[node.input[1]]) for node in group.readers]
@@ -98,13 +99,18 @@ def _groups_of(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
+def _rounded(graph: onnx.GraphProto) -> set[str]:
+    """The tensors that int8 rounds: not those that go into a ReLU, which becomes the lower end of the range."""
+    return {name for node in graph.node if node.op_type != "Relu" for name in node.input}
+
+
 def _channel_ranges(
-    model: onnx.ModelProto, writers: list[list[onnx.NodeProto]], images: NDArray[np.uint8], batch_size: int
+    model: onnx.ModelProto, groups: list[list[str]], images: NDArray[np.uint8], batch_size: int
 ) -> list[NDArray[Any]]:
-    """For each group, the largest magnitude that its writers give each channel, float [channels]."""
+    """For each group of tensors, the largest magnitude of each channel in any of them, float [channels]."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    names = [node.output[0] for nodes in writers for node in nodes]
+    names = [name for tensors in groups for name in tensors]
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         Path(file.name).write_bytes(watched.SerializeToString())
@@ -113,7 +119,7 @@ def _channel_ranges(
     for batch in np.array_split(images, max(1, len(images) // batch_size)):
         for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
             largest[name] = np.maximum(largest.get(name, 0), np.abs(values).max((0, 2, 3)))
-    return [np.max([largest[node.output[0]] for node in nodes], 0) for nodes in writers]
+    return [np.max([largest[name] for name in tensors], 0) for tensors in groups]
 
 
 def _scale(initializer: onnx.TensorProto, factors: NDArray[Any]) -> None:

@@ -21,8 +21,10 @@ from .spec import Golden
 
 GOLDEN_PHOTOS = Path(__file__).parent / "golden"
 
-# How far a probability may be from the one that the same file gave elsewhere.
+# How far a probability may be from the one that the same file gave elsewhere, on a CPU by onnxruntime's own kernels.
 TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}
+# Other providers round int8 in other places: where they leave a sum in float, say, that the file would round.
+INT8_ELSEWHERE = 2e-2
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def _sha256(pixels: NDArray[np.uint8]) -> str:
 
 def _failures(classifier: Classifier, checks: tuple[Check, ...]) -> list[str]:
     tolerance = TOLERANCES[classifier.spec.precision]
+    if classifier.spec.precision == "int8" and classifier.provider != "CPUExecutionProvider":
+        tolerance = INT8_ELSEWHERE
     failures = []
     if file_sha256(classifier.path, classifier.spec.sha256) != classifier.spec.sha256:
         failures.append(f"{classifier.path} is not the file that was exported: its sha256 is another (copy it again)")
