@@ -41,7 +41,7 @@ def camera_photos(photos: Path, number: int) -> list[bytes]:
     """The JPEGs of the folder ``camera`` beside the photos that are nearest to 12 megapixels; without it, one enlarged."""
     folder = photos.parent / "camera"
     if not folder.is_dir():
-        return [_enlarged(photos_below(photos)[0])]
+        return [enlarged(photos_below(photos)[0])]
 
     def distance(photo: Path) -> float:
         width, height = Image.open(photo).size
@@ -50,7 +50,12 @@ def camera_photos(photos: Path, number: int) -> list[bytes]:
     return [photo.read_bytes() for photo in sorted(photos_below(folder), key=distance)[:number]]
 
 
-def _enlarged(photo: Path) -> bytes:
+def enlarged(photo: Path, longer: int = 4000) -> bytes:
+    """The photo as a camera would have stored it: a JPEG whose longer side has so many px."""
+    with Image.open(photo) as image:
+        rgb = image.convert("RGB")
+    scale = longer / max(rgb.size)
     file = io.BytesIO()
-    Image.open(photo).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    size = (round(rgb.width * scale), round(rgb.height * scale))
+    rgb.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
     return file.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -54,6 +55,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
+
+
+def run() -> None:
+    """The command as a process: it leaves when it is done, as taking numpy and onnxruntime apart takes 30 ms more."""
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # a closed pipe, of which click told already
+                stream.flush()
+    os._exit(status)
 
 
 def model_options(command: _Command) -> _Command:

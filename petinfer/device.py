@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -81,6 +82,31 @@ def available_devices() -> list[str]:
     return [name for name, device in DEVICES.items() if _built_in(device) or _plugin_installed(device)]
 
 
+class Opening(threading.Thread):
+    """A session that opens in the background: onnxruntime lets the interpreter go on meanwhile."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        super().__init__()
+        self._asked = (path, device, threads)
+        self._session: onnxruntime.InferenceSession | None = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Open it, in the thread."""
+        try:
+            self._session = open_session(*self._asked)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> onnxruntime.InferenceSession:
+        """Wait for the session; raises what `open_session` does."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._session
+
+
 def open_session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
     """A session of the model on the device; on ``auto``, on the first that works.
 
@@ -92,8 +118,9 @@ def open_session(path: Path, device: str, threads: int) -> onnxruntime.Inference
         raise ModelError(f"{path}: no such model file (check the path; python -m export writes one)")
     if device != "auto":
         return _start(path, device, threads)
-    for name in AUTO:
-        if name in available_devices() and name != "cpu":
+    installed = available_devices()
+    for name in AUTO[:-1]:
+        if name in installed:
             try:
                 return _start(path, name, threads)
             except DeviceError:

@@ -38,6 +38,11 @@ _UPRIGHT = {
 }
 
 
+def load_decoders() -> None:
+    """Load Pillow's decoders of the common formats now, rather than at the first photo."""
+    Image.preinit()
+
+
 def name_of(photo: Photo) -> str:
     """What a message calls the photo: its path where it has one, on one line."""
     path = isinstance(photo, str | os.PathLike)

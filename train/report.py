@@ -45,6 +45,7 @@ _STYLE: dict[Any, Any] = {
 _NUMBERED_CLASSES = 12  # up to here the confusion matrix is a small picture with words and zeros in it
 _MAPPED = 8  # so many of the worst answers get a map
 _THUMBNAIL = 224  # px
+_MANY = 0.05  # share of the photos; of fewer, an interval says nothing
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -367,7 +368,7 @@ def _series(evaluations: dict[str, Evaluation]) -> list[tuple[int, tuple[str, Ev
 
 def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
     for _, (name, evaluation), colour in _series(evaluations):
-        rows = [row for row in evaluation.answered if row.error.photos]
+        rows = [row for row in evaluation.answered if row.share >= _MANY]
         shares, rates = [100 * row.share for row in rows], [100 * (row.error.rate or 0) for row in rows]
         low, high = 100 * np.array([row.error.interval for row in rows]).reshape(-1, 2).T
         axes.fill_between(shares, low, high, color=colour, alpha=0.1, linewidth=0)
@@ -380,9 +381,9 @@ def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
     axes.legend(loc="upper left")
 
 
-def _highest_of_many(evaluations: dict[str, Evaluation], enough: float = 0.2) -> float:
-    """The top of the intervals where enough photos are answered: of a handful, an interval reaches over everything."""
-    rows = [row for evaluation in evaluations.values() for row in evaluation.answered if row.share >= enough]
+def _highest_of_many(evaluations: dict[str, Evaluation]) -> float:
+    """The top of the intervals that are drawn."""
+    rows = [row for evaluation in evaluations.values() for row in evaluation.answered if row.share >= _MANY]
     return 1.1 * max((row.error.interval[1] for row in rows), default=1.0)
 
 
