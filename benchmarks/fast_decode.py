@@ -24,17 +24,19 @@ from .photos import enlarged, photos_below, spread
 def main(folder: Path, enlarge: int | None, number: int | None) -> None:
     """Compare fast decoding with exact decoding on the photos of FOLDER."""
     exact, fast = Classifier(), Classifier(decode="fast")
-    differences, moved, flips = [], [], 0
+    means, largest, moved, flips = [], 0, [], 0
     found = photos_below(folder)
     for path in spread(found, number or len(found)):
         photo = enlarged(path, enlarge) if enlarge else path.read_bytes()
         whole, part = exact.pixels(photo), fast.pixels(photo)
-        differences.append(np.abs(whole.astype(int) - part))
+        difference = np.abs(whole.astype(np.int16) - part)
+        means.append(float(difference.mean()))
+        largest = max(largest, int(difference.max()))
         before, after = (exact.infer(pixels[np.newaxis])[0][0] for pixels in (whole, part))
         moved.append(float(np.abs(before - after).max()))
         flips += int(before.argmax() != after.argmax())
     print(f"{len(moved)} photos of {folder.name}" + (f", enlarged to {enlarge} px" if enlarge else ""))
-    print(f"pixels: mean difference {np.mean(differences):.2f} of 255, largest {np.max(differences)}")
+    print(f"pixels: mean difference {np.mean(means):.2f} of 255, largest {largest}")
     print(f"answers: {flips} decisions flipped, |Δp| mean {np.mean(moved):.1e}, largest {np.max(moved):.1e}")
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,35 +118,48 @@ def export(
     _require_writable(out)
     if not source.is_dir():
         click.echo(f"loading {source}: a pickle runs the code that it holds", err=True)
-    for photo in chosen.comparison:
+    for photo in (*chosen.comparison, *chosen.calibration):
         read(photo, "stored")  # a PhotoError now, rather than fastai's after all the work
     original = load_original(source, chosen.comparison[0], labels.split(",") if labels else None)
     click.echo(f"the Learner answers {len(chosen.comparison)} photos", err=True)
     reference = learner_logits(original, chosen.comparison)
+    true = _truth(chosen, original.labels)
     models = {"fp32": export_graph(original)}
-    original.origin["macs"] = macs(models["fp32"])
+    original = replace(original, origin=original.origin | {"macs": macs(models["fp32"])})
     images = np.stack([pixels(photo, original.resize, "stored") for photo in chosen.calibration])
     click.echo(f"int8 is calibrated on {len(images)} photos", err=True)
     models |= {"fp16": to_half(models["fp32"]), "int8": quantize(models["fp32"], images)}
     with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
         parities = {
-            name: _finish(Path(folder), name, model, original, reference, chosen, orientation)
+            name: _finish(Path(folder), name, model, original, reference, true, chosen, orientation)
             for name, model in models.items()
         }
         for line in table(parities):
             click.echo(line)
-        refused = {} if allow_worse else _refuse_worse(parities, Path(folder))
+        refused = {} if allow_worse else _take_out_worse(parities, Path(folder))
         told = f"{len(chosen.comparison)} photos, {chosen.compared_on}"
         (Path(folder) / "parity.html").write_text(
             page(parities, chosen.comparison, original.labels, told), encoding="utf-8"
         )
         _write_parity(Path(folder) / "parity.json", parities)
-        _put_in_place(Path(folder), out)
+        _put_in_place(Path(folder), out, refused)
     click.echo(
         f"written to {out}: {', '.join(f'model-{name}.onnx' for name in parities if name not in refused)}, parity.html"
     )
     if refused:
         raise ParityError(f"{'; '.join(refused.values())}: not kept (--allow-worse keeps it, and says so in it)")
+
+
+def _truth(photos: Photos, labels: tuple[str, ...]) -> list[int | None] | None:
+    """What the photos that are compared show, where that is known."""
+    if not photos.truth:
+        return None
+    truth = true_classes(photos.comparison, photos.truth, labels)
+    if not any(index is not None for index in truth):
+        click.echo(
+            f"no photo's {photos.truth} is a label: errors are not counted (--truth tells another way)", err=True
+        )
+    return truth
 
 
 def _finish(
@@ -155,6 +168,7 @@ def _finish(
     model: onnx.ModelProto,
     original: Original,
     reference: np.ndarray,
+    truth: list[int | None] | None,
     photos: Photos,
     orientation: str,
 ) -> Parity:
@@ -165,11 +179,6 @@ def _finish(
     click.echo(f"{precision} answers them", err=True)
     classifier = Classifier(path, device="cpu", orientation="stored")
     probabilities, logits = file_answers(classifier, photos.comparison)
-    truth = true_classes(photos.comparison, photos.truth, original.labels) if photos.truth else None
-    if truth and not any(index is not None for index in truth):
-        click.echo(
-            f"no photo's {photos.truth} is a label: errors are not counted (--truth tells another way)", err=True
-        )
     parity = compare(reference, probabilities, logits, photos.comparison, original.labels, truth)
     worse = parity.failures(GATES[precision])
     spec = replace(
@@ -188,7 +197,7 @@ def _write_parity(path: Path, parities: dict[str, Parity]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _refuse_worse(parities: dict[str, Parity], folder: Path) -> dict[str, str]:
+def _take_out_worse(parities: dict[str, Parity], folder: Path) -> dict[str, str]:
     """Take out the files that are further from the Learner than allowed, and say why.
 
     Raises:
@@ -214,13 +223,16 @@ def _require_writable(out: Path) -> None:
         raise ExportError(f"{out}: cannot be written to (give another --out)")
 
 
-def _put_in_place(folder: Path, out: Path) -> None:
-    """Copy beside, then rename: a name in ``out`` never holds half a file."""
+def _put_in_place(folder: Path, out: Path, refused: Iterable[str]) -> None:
+    """Copy beside, then rename: a name in ``out`` never holds half a file, nor an older file of a precision refused now."""
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
         beside = out / f"{path.name}.part"
         shutil.copyfile(path, beside)
         os.replace(beside, out / path.name)
+    for precision in refused:
+        for name in (f"model-{precision}.onnx", f"card-{precision}.md"):
+            (out / name).unlink(missing_ok=True)
 
 
 def choose_photos(

@@ -90,18 +90,21 @@ def export_graph(original: Original) -> onnx.ModelProto:
     return model
 
 
-def macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates for one photo, in convolutions and matrix products: nearly all of the work."""
+def macs(model: onnx.ModelProto) -> int | None:
+    """Multiply-accumulates for one photo, in convolutions and matrix products: nearly all of the work. None if unknown."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {each.name: list(each.dims) for each in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]  # the batch is symbolic
     count = 0
-    for node in graph.node:
-        if node.op_type == "Conv":
-            count += math.prod(shapes[node.input[1]]) * math.prod(shapes[node.output[0]][2:])
-        elif node.op_type in ("Gemm", "MatMul"):
-            count += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    try:
+        for node in graph.node:
+            if node.op_type == "Conv":
+                count += math.prod(shapes[node.input[1]]) * math.prod(shapes[node.output[0]][2:])
+            elif node.op_type in ("Gemm", "MatMul"):
+                count += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    except (KeyError, IndexError):  # a shape that cannot be inferred
+        return None
     return count
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torchvision
 from fastai.losses import (
+    BaseLoss,
     CrossEntropyLossFlat,
     FocalLossFlat,
     LabelSmoothingCrossEntropy,
@@ -61,9 +62,8 @@ _TASKS = {
     "BCEWithLogitsLossFlat": "several labels a photo",
     "BCELossFlat": "several labels a photo",
     "BCEWithLogitsLoss": "several labels a photo",
-    "MSELossFlat": "regression",
-    "L1LossFlat": "regression",
     "MSELoss": "regression",
+    "L1Loss": "regression",
     "DiceLoss": "segmentation",
 }
 
@@ -231,16 +231,13 @@ class _Pickle:
 def _labels_of(learn: Learner) -> tuple[str, ...]:
     """The words of the vocab, of a Learner that gives a photo one label; what else it may be is refused by name."""
     loss = learn.loss_func
-    if _is_segmenting(learn) or not isinstance(loss, _SOFTMAX_LOSSES):
-        task = "segmentation" if _is_segmenting(learn) else _TASKS.get(type(loss).__name__, "another task")
-        problem = f"its loss is {type(loss).__name__}, for {task}; what gives a photo one label is exported"
+    named = loss.func if type(loss) is BaseLoss else loss  # MSELossFlat() is a BaseLoss of MSELoss
+    name = getattr(named, "__name__", type(named).__name__)
+    if isinstance(learn.model, DynamicUnet) or not (isinstance(loss, _SOFTMAX_LOSSES) or name == "cross_entropy"):
+        task = "segmentation" if isinstance(learn.model, DynamicUnet) else _TASKS.get(name, "a task not known here")
+        problem = f"its loss is {name}, for {task}; what gives a photo one label is exported"
         raise ExportError(f"learner: {problem} (train it with CategoryBlock and CrossEntropyLossFlat)")
     return tuple(str(category) for category in learn.dls.vocab)
-
-
-def _is_segmenting(learn: Learner) -> bool:
-    """fastai's ``unet_learner`` gives every pixel a label."""
-    return isinstance(learn.model, DynamicUnet) or getattr(learn.loss_func, "axis", -1) == 1
 
 
 def _architecture_of(learn: Learner) -> str:

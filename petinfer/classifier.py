@@ -102,7 +102,7 @@ class Classifier:
 
         Raises:
             ValueError: ``batch`` is of another type or shape.
-            DeviceError: the device cannot compute it, or computes what is no number.
+            DeviceError: the device cannot compute it.
         """
         height, width = self.spec.resize.height, self.spec.resize.width
         if batch.dtype != np.uint8 or batch.shape[1:] != (height, width, 3):
@@ -112,9 +112,7 @@ class Classifier:
             probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
         except Exception as error:  # onnxruntime's own classes share no base but this
             problem = f"cannot compute {len(batch)} photos at once: {' '.join(str(error).split())[:200]}"
-            raise DeviceError(f"{self.provider}: {problem} (try --device cpu, or a smaller batch)") from error
-        if not np.isfinite(probabilities).all():
-            raise DeviceError(f"{self.provider}: computes probabilities that are no numbers (try --device cpu)")
+            raise DeviceError(f"{self.provider}: {problem} (try --device cpu)") from error
         return probabilities, logits
 
     def predict(self, photo: Photo) -> Prediction:
@@ -122,8 +120,17 @@ class Classifier:
         return self.answer(self.pixels(photo)[np.newaxis])[0]
 
     def answer(self, batch: NDArray[np.uint8]) -> list[Prediction]:
-        """The predictions for pixels, uint8 [batch, height, width, 3], that `pixels` gave."""
-        return [self._prediction(row) for row in self.infer(batch)[0]]
+        """The predictions for pixels, uint8 [batch, height, width, 3], that `pixels` gave.
+
+        Raises:
+            DeviceError: the device cannot compute them, or computes what is no number.
+        """
+        probabilities, _ = self.infer(batch)
+        if not np.isfinite(probabilities).all():
+            raise DeviceError(
+                f"{self.provider}: computes probabilities that are no numbers (petinfer verify tells more)"
+            )
+        return [self._prediction(row) for row in probabilities]
 
     def predict_batch(self, photos: Sequence[Photo]) -> list[Prediction]:
         """Classify photos, in their order. Raises the first photo's `PhotoError`; `predict_stream` passes over it."""
@@ -144,12 +151,12 @@ class Classifier:
         """
         photos = iter(photos)
         first = list(islice(photos, 2))
-        if len(first) < 2:  # a pool takes longer to import than a photo to classify
-            yield from map(self._answer_or_error, first)
+        if self.threads == 1 or len(first) < 2:  # a pool takes longer to import than a photo to classify
+            yield from map(self._answer_or_error, chain(first, photos))
             return
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(self.threads - 1) as pool:
             waiting: deque[Future[NDArray[np.uint8] | PhotoError]] = deque()
             for photo in chain(first, photos):
                 waiting.append(pool.submit(self._pixels_or_error, photo))

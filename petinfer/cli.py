@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
@@ -64,10 +63,13 @@ def run() -> None:
         main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError):  # a closed pipe, of which click told already
-                stream.flush()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # of a closed pipe, click told already
+            os.write(2, f"Error: cannot write: {error.strerror} (check where the answers go)\n".encode())
+            status = 2
     os._exit(status)
 
 
@@ -106,7 +108,7 @@ def model_options(command: _Command) -> _Command:
     help="Give the K most probable classes.  [default: all; the table shows 1]",
 )
 @click.option("--json", "form", flag_value="json", help="One JSON array.")
-@click.option("--jsonl", "form", flag_value="jsonl", help="One JSON object a line, each as soon as it is known.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="One JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values with a header.")
 @click.pass_context
 def classify(
@@ -247,7 +249,7 @@ _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "tabl
 @click.option("--compare", type=click.Path(path_type=Path), help="Another model file: both take turns.")
 @click.option("--cold", is_flag=True, help="Also start fresh processes.")
 @click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the latencies into this file (PNG, SVG)."
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the latencies into this file (.png, .svg, .pdf)."
 )
 @click.option("--json", "form", flag_value="json", help="Everything that was measured, each sample too.")
 @click.option("--csv", "form", flag_value="csv", help="Each sample, ms.")
@@ -275,6 +277,8 @@ def bench(
         raise click.UsageError("--cold has no samples to write as CSV (use --json)")
     if plot_file:
         require_matplotlib()
+        if plot_file.suffix not in (".png", ".svg", ".pdf"):
+            raise PetinferError(f"{plot_file}: neither .png nor .svg nor .pdf (name one of these)")
         if not plot_file.parent.is_dir():
             raise PetinferError(f"{plot_file}: its folder is not there (make it, or name another)")
     decode = "fast" if fast_decode else "exact"
@@ -366,13 +370,14 @@ def verify(
     Exits with 1 when it does not.
     """
     from .classifier import Classifier
-    from .device import available_devices
+    from .device import available_devices, thread_count
     from .verify import verify as check
 
     if providers and device != "auto":
         raise click.UsageError("--providers tries every device; leave --device out")
 
     found = []
+    thread_count(threads)
     for name in available_devices() if providers else [device]:
         try:
             classifier = Classifier(model, name, threads)

@@ -29,7 +29,8 @@ class Device:
 
 def _cache() -> str:
     """Where engines are kept that take minutes to build."""
-    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "petinfer")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  Path's raises without a home
+    return os.path.join(cache, "petinfer")
 
 
 DEVICES = {
@@ -52,6 +53,9 @@ DEVICES = {
     "coreml": Device("CoreMLExecutionProvider"),
     "cpu": Device("CPUExecutionProvider"),
 }
+
+_BUILT_IN = frozenset(onnxruntime.get_available_providers())  # before a plug-in is registered, which counts among these
+_REGISTERING = threading.Lock()
 
 # What "auto" tries, in this order. The others build engines for minutes, or are slower than a CPU as often as not.
 AUTO = ("cuda", "tensorrt-rtx", "openvino", "coreml", "cpu")
@@ -111,7 +115,7 @@ def open_session(path: Path, device: str, threads: int) -> onnxruntime.Inference
     """A session of the model on the device; on ``auto``, on the first that works.
 
     Raises:
-        ModelError: the file is missing or damaged.
+        ModelError: the file is missing, or the CPU cannot load it.
         DeviceError: the device cannot be had.
     """
     if not path.is_file():
@@ -133,14 +137,11 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
     if device is None:
         raise DeviceError(f"device {name}: unknown (known are auto, {', '.join(DEVICES)})")
     options = session_options(threads)
-    providers = None
-    if _plugin_installed(device):
-        options.add_provider_for_devices(_plugin_devices(name, device)[:1], dict(device.options))
-    elif _built_in(device):
-        providers = [(device.provider, dict(device.options))]
-    else:
-        raise DeviceError(f"device {name}: {_absent(device)}")
+    providers = [(device.provider, dict(device.options))] if _built_in(device) else None
+    plugged = [] if providers else _plugin_devices(name, device)
     try:
+        if plugged:
+            options.add_provider_for_devices(plugged[:1], dict(device.options))
         # alone and without a fallback: onnxruntime would go on with the next provider, after a warning
         session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
@@ -165,7 +166,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def _built_in(device: Device) -> bool:
-    return device.provider in onnxruntime.get_available_providers()
+    return device.provider in _BUILT_IN
 
 
 def _plugin_installed(device: Device) -> bool:
@@ -174,11 +175,14 @@ def _plugin_installed(device: Device) -> bool:
 
 def _plugin_devices(name: str, device: Device) -> list[onnxruntime.OrtEpDevice]:
     """What the plug-in finds on this machine, once its library is loaded into onnxruntime."""
+    if not _plugin_installed(device):
+        raise DeviceError(f"device {name}: {_absent(device)}")
     try:
-        if not _built_in(device):  # a registered plug-in counts among the built in
-            plugin = import_module(device.wheel.replace("-", "_"))
-            onnxruntime.register_execution_provider_library(device.provider, plugin.get_library_path())
-        found = [each for each in onnxruntime.get_ep_devices() if each.ep_name == device.provider]
+        with _REGISTERING:
+            if not _found_by(device):
+                plugin = import_module(device.wheel.replace("-", "_"))
+                onnxruntime.register_execution_provider_library(device.provider, plugin.get_library_path())
+            found = _found_by(device)
     except Exception as error:  # onnxruntime's own classes share no base but this, and an old one lacks the function
         problem = " ".join(str(error).split())[:200]
         remedy = f"pip install --upgrade onnxruntime {device.wheel}"
@@ -188,7 +192,11 @@ def _plugin_devices(name: str, device: Device) -> list[onnxruntime.OrtEpDevice]:
     return found
 
 
+def _found_by(device: Device) -> list[onnxruntime.OrtEpDevice]:
+    return [each for each in onnxruntime.get_ep_devices() if each.ep_name == device.provider]
+
+
 def _absent(device: Device) -> str:
-    has = f"it has {', '.join(onnxruntime.get_available_providers())}"
+    has = f"it has {', '.join(sorted(_BUILT_IN))}"
     remedy = f"pip install {device.wheel}" if device.wheel else has
     return f"this onnxruntime has no {device.provider} ({remedy})"

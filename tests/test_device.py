@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,14 @@ def test_auto_ends_on_the_processor_where_there_is_nothing_else() -> None:
 def test_auto_tries_devices_that_are_known_and_the_processor_last() -> None:
     assert set(AUTO) <= set(DEVICES)
     assert AUTO[-1] == "cpu"
+
+
+@pytest.fixture(autouse=True)
+def forget_plug_ins() -> Iterator[None]:
+    """A package that a test made is not there for the next."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("onnxruntime_ep")]:
+        del sys.modules[name]
 
 
 def test_a_plug_in_whose_library_is_damaged_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

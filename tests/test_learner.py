@@ -17,6 +17,7 @@ from fastai.vision.all import (
     CropPad,
     CrossEntropyLossFlat,
     FocalLossFlat,
+    L1LossFlat,
     LabelSmoothingCrossEntropy,
     LabelSmoothingCrossEntropyFlat,
     Learner,
@@ -31,6 +32,7 @@ from fastai.vision.all import (
     load_learner,
 )
 from fastai.vision.all import Resize as FastaiResize
+from torch.nn.functional import cross_entropy
 
 from export.errors import ExportError
 from export.learner import Original, _Unpickler, load_original
@@ -157,8 +159,8 @@ def test_a_batch_transform_that_cannot_go_into_the_graph_is_refused_by_name(tran
     ("loss", "task"),
     [
         (BCEWithLogitsLossFlat(), "BCEWithLogitsLossFlat, for several labels a photo"),
-        (MSELossFlat(), "MSELossFlat, for regression"),
-        (CrossEntropyLossFlat(axis=1), "CrossEntropyLossFlat, for segmentation"),
+        (MSELossFlat(), "MSELoss, for regression"),
+        (L1LossFlat(), "L1Loss, for regression"),
     ],
 )
 def test_a_learner_of_another_task_is_refused_by_its_name(
@@ -169,10 +171,19 @@ def test_a_learner_of_another_task_is_refused_by_its_name(
         reload(learn, tmp_path)
 
 
-@pytest.mark.parametrize("loss", [LabelSmoothingCrossEntropy(), LabelSmoothingCrossEntropyFlat(), FocalLossFlat()])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LabelSmoothingCrossEntropy(),
+        LabelSmoothingCrossEntropyFlat(),
+        FocalLossFlat(),
+        CrossEntropyLossFlat(axis=1),
+        cross_entropy,
+    ],
+)
 def test_a_learner_of_another_loss_for_one_label_is_exported(learn: Learner, tmp_path: Path, loss: object) -> None:
     learn.loss_func = loss
-    assert reload(learn, tmp_path).labels == ("cat", "dog")
+    assert reload(learn, tmp_path).labels == ("False", "True")
 
 
 def test_a_learner_in_half_precision_is_exported_in_single(learn: Learner, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.__main__ import _refuse_worse
+from export.__main__ import _take_out_worse
 from export.errors import ParityError
 from export.parity import GATES, Gate, compare, photo_names, wilson_interval
 from export.truth import true_classes
@@ -143,8 +143,8 @@ def test_a_precision_that_fails_its_gate_takes_only_its_own_files_out(tmp_path: 
     good, bad = (compare(REFERENCE, probabilities_of(logits), logits, PHOTOS, LABELS) for logits in (REFERENCE, moved))
     for name in ("model-fp32.onnx", "card-fp32.md", "model-int8.onnx", "card-int8.md"):
         (tmp_path / name).touch()
-    refused = _refuse_worse({"fp32": good, "int8": bad}, tmp_path)
+    refused = _take_out_worse({"fp32": good, "int8": bad}, tmp_path)
     assert list(refused) == ["int8"] and refused["int8"].startswith("int8: 99th percentile of |Δ probability| is ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card-fp32.md", "model-fp32.onnx"]
     with pytest.raises(ParityError, match="no file is kept"):
-        _refuse_worse({"fp32": bad}, tmp_path)
+        _take_out_worse({"fp32": bad}, tmp_path)

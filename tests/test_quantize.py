@@ -9,7 +9,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-from export.graph import export_graph
+from export.graph import export_graph, macs
 from export.half import to_half
 from export.learner import load_original
 from export.quantize import Scheme, pair_sums, quantize, saturating_weights
@@ -76,6 +76,11 @@ def test_the_graph_is_plain(fp32: onnx.ModelProto) -> None:
     assert fp32.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert not {"Shape", "Gather", "Range"} & {node.op_type for node in fp32.graph.node}
     assert b"/work" not in fp32.SerializeToString() and str(Path.home()).encode() not in fp32.SerializeToString()
+
+
+def test_the_work_of_a_resnet34_is_that_of_the_literature(fp32: onnx.ModelProto) -> None:
+    """3.66 GMAC (torchvision tells 3.66 GFLOPS of its ResNet-34 at 224 px)."""
+    assert macs(fp32) == pytest.approx(3.66e9, rel=0.01)
 
 
 def test_half_precision_is_the_networks_and_answers_are_single(fp32: onnx.ModelProto) -> None:

@@ -256,9 +256,10 @@ def evaluate_run(run: Path, data: Path | None, test: Path | None) -> None:
     learn, recipe = load(run)
     kept = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     folder, split = data or Path(kept["photos"].get("folder", "")), Split.load(run / "split.json")
+    require_photos(folder, split)
     photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
     if test:
-        photos["test"] = find_photos(test, recipe.labels)
+        photos["test"] = _sound(find_photos(test, recipe.labels))
     _evaluate(learn, recipe, run, photos, kept["outcome"]["log"])
 
 

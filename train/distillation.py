@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from fastai.vision.all import Callback, CastToTensor, Normalize, hook_outputs
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -131,7 +132,13 @@ class Distillation(Callback):
         self.maps_weight, self.class_weight = maps_weight, class_weight
         self.projections = Projections()
         if start is not None:
-            self.projections.convs.load_state_dict({name: tensor.float() for name, tensor in load_file(start).items()})
+            try:
+                self.projections.convs.load_state_dict(
+                    {name: tensor.float() for name, tensor in load_file(start).items()}
+                )
+            except (OSError, SafetensorError, RuntimeError) as error:
+                problem = " ".join(str(error).split())[:160]
+                raise TrainingError(f"{start}: no projections of this teacher: {problem} (remove the file)") from error
         self.labeller: nn.Linear | None = None
 
     def parts(self) -> dict[str, Any]:
@@ -148,7 +155,7 @@ class Distillation(Callback):
         self.mine = hook_outputs([self.learn.model[0][i] for i in _LAYERS], detach=False)
 
     def before_batch(self) -> None:
-        """The teacher looks first. While the body is frozen, only the projections and the labeller learn from it."""
+        """The teacher looks first; while the body is frozen, the projections, the labeller and the head learn from it."""
         if self.training:
             mean, std = (torch.as_tensor(x).as_subclass(Tensor) for x in (self.normalize.mean, self.normalize.std))
             self.theirs = self.teacher((self.xb[0] * std + mean).clamp(0, 1))

@@ -50,7 +50,8 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         dls: the photos.
         recipe: names the architecture; label smoothing goes into the loss.
         weights: starting weights, a ``.safetensors`` file in the names of the architecture's own ``state_dict()``
-            (its last layer may be missing); None takes the ImageNet weights that fastai fetches.
+            (its last layer may be missing), or a run's ``model.safetensors`` (of which the body is taken, and the head
+            begins anew); None takes the ImageNet weights that fastai fetches.
 
     Raises:
         TrainingError: no such architecture, weights that do not fit it or cannot be fetched.
@@ -87,7 +88,7 @@ def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any)
     try:
         state = _in_own_names(model, {name: tensor.float() for name, tensor in load_file(path).items()})
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, IndexError) as error:
         raise TrainingError(
             f"{path}: no weights for {arch.__name__}: {_one_line(error)} (another --weights file)"
         ) from error
@@ -175,7 +176,10 @@ class GrowingPhotos(Callback):
 
 
 class KeepEarly(Callback):
-    """A ResNet's stem and ``layer1`` take no gradient: theirs cost a third of a step, and what they see is general."""
+    """A ResNet's stem and ``layer1`` take no gradient: theirs cost a third of a step, and what they see is general.
+
+    Their batch norms still follow the photos' statistics, as fastai lets a frozen body's do.
+    """
 
     def before_fit(self) -> None:
         """After ``unfreeze``, which gives every layer its gradient back."""
