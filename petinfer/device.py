@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +24,8 @@ class Device:
     """onnxruntime's name for what computes there."""
     wheel: str = ""
     """The plug-in that brings it where it is not built in: installed beside onnxruntime, not in its place."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """What the provider is told."""
+    options: Callable[[int], dict[str, str]] = field(default=lambda threads: {})
+    """What the provider is told, for a number of threads."""
 
 
 def _cache() -> str:
@@ -33,21 +34,29 @@ def _cache() -> str:
     return os.path.join(cache, "petinfer")
 
 
+def _cuda(threads: int) -> dict[str, str]:
+    return {"use_tf32": "0"}  # TF32 would round what fp32 promises
+
+
+def _tensorrt_rtx(threads: int) -> dict[str, str]:
+    return {"nv_runtime_cache_path": _cache()}
+
+
+def _tensorrt(threads: int) -> dict[str, str]:
+    return {"trt_engine_cache_enable": "1", "trt_engine_cache_path": _cache()}
+
+
+def _openvino(threads: int) -> dict[str, str]:
+    """Left to itself, it computes fp32 in bfloat16 where the processor can (`verify` found it off by 3e-3), on all cores."""
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    return {"load_config": json.dumps({"CPU": {**hint, "INFERENCE_NUM_THREADS": str(threads)}, "GPU": hint})}
+
+
 DEVICES = {
-    # TF32 would round what fp32 promises
-    "cuda": Device("CUDAExecutionProvider", options={"use_tf32": "0"}),
-    "tensorrt-rtx": Device(
-        "NvTensorRTRTXExecutionProvider", "onnxruntime-ep-nv-tensorrt-rtx", {"nv_runtime_cache_path": _cache()}
-    ),
-    "tensorrt": Device(
-        "TensorrtExecutionProvider", options={"trt_engine_cache_enable": "1", "trt_engine_cache_path": _cache()}
-    ),
-    # left to itself, the plug-in computes fp32 in bfloat16 where the processor can: `verify` found it off by 3e-3
-    "openvino": Device(
-        "OpenVINOExecutionProvider",
-        "onnxruntime-ep-openvino",
-        {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
-    ),
+    "cuda": Device("CUDAExecutionProvider", options=_cuda),
+    "tensorrt-rtx": Device("NvTensorRTRTXExecutionProvider", "onnxruntime-ep-nv-tensorrt-rtx", _tensorrt_rtx),
+    "tensorrt": Device("TensorrtExecutionProvider", options=_tensorrt),
+    "openvino": Device("OpenVINOExecutionProvider", "onnxruntime-ep-openvino", _openvino),
     "qnn": Device("QNNExecutionProvider", "onnxruntime-qnn"),
     "webgpu": Device("WebGpuExecutionProvider", "onnxruntime-ep-webgpu"),
     "coreml": Device("CoreMLExecutionProvider"),
@@ -137,11 +146,13 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
     if device is None:
         raise DeviceError(f"device {name}: unknown (known are auto, {', '.join(DEVICES)})")
     options = session_options(threads)
-    providers = [(device.provider, dict(device.options))] if _built_in(device) else None
+    providers = [(device.provider, device.options(threads))] if _built_in(device) else None
     plugged = [] if providers else _plugin_devices(name, device)
+    if device.wheel:  # the whole network or nothing: a node that it lacks would go to the CPU in silence
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         if plugged:
-            options.add_provider_for_devices(plugged[:1], dict(device.options))
+            options.add_provider_for_devices(plugged[:1], device.options(threads))
         # alone and without a fallback: onnxruntime would go on with the next provider, after a warning
         session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
