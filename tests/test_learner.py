@@ -16,6 +16,7 @@ from fastai.vision.all import (
     BCEWithLogitsLossFlat,
     CropPad,
     CrossEntropyLossFlat,
+    DynamicUnet,
     FocalLossFlat,
     L1LossFlat,
     LabelSmoothingCrossEntropy,
@@ -28,11 +29,13 @@ from fastai.vision.all import (
     ResizeMethod,
     TensorImage,
     aug_transforms,
+    create_body,
     imagenet_stats,
     load_learner,
 )
 from fastai.vision.all import Resize as FastaiResize
 from torch.nn.functional import cross_entropy
+from torchvision.models import resnet18
 
 from export.errors import ExportError
 from export.learner import Original, _Unpickler, load_original
@@ -184,6 +187,12 @@ def test_a_learner_of_another_task_is_refused_by_its_name(
 def test_a_learner_of_another_loss_for_one_label_is_exported(learn: Learner, tmp_path: Path, loss: object) -> None:
     learn.loss_func = loss
     assert reload(learn, tmp_path).labels == ("False", "True")
+
+
+def test_a_learner_that_segments_is_refused_by_its_name(learn: Learner, tmp_path: Path) -> None:
+    learn.model = DynamicUnet(create_body(resnet18(), pretrained=False), 2, (64, 64))
+    with pytest.raises(ExportError, match="its loss is CrossEntropyLossFlat, for segmentation"):
+        reload(learn, tmp_path)
 
 
 def test_a_learner_in_half_precision_is_exported_in_single(learn: Learner, tmp_path: Path) -> None:
