@@ -152,7 +152,8 @@ class Classifier:
         photos = iter(photos)
         first = list(islice(photos, 2))
         if self.threads == 1 or len(first) < 2:  # a pool takes longer to import than a photo to classify
-            yield from map(self._answer_or_error, chain(first, photos))
+            for photo in chain(first, photos):
+                yield from self._answers([self._pixels_or_error(photo)])
             return
         from concurrent.futures import ThreadPoolExecutor
 
@@ -164,12 +165,6 @@ class Classifier:
                     yield from self._answers([waiting.popleft().result() for _ in range(BATCH)])
             while waiting:
                 yield from self._answers([waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))])
-
-    def _answer_or_error(self, photo: Photo) -> Prediction | PhotoError:
-        try:
-            return self.predict(photo)
-        except PhotoError as error:
-            return error
 
     def _pixels_or_error(self, photo: Photo) -> NDArray[np.uint8] | PhotoError:
         try:

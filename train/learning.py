@@ -176,7 +176,7 @@ class GrowingPhotos(Callback):
 
 
 class KeepEarly(Callback):
-    """A ResNet's stem and ``layer1`` take no gradient: theirs cost a third of a step, and what they see is general.
+    """A ResNet's stem and ``layer1`` take no gradient: theirs cost a quarter of a step, and what they see is general.
 
     Their batch norms still follow the photos' statistics, as fastai lets a frozen body's do.
     """

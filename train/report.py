@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
-from .evaluation import ErrorRate, Evaluation, TopLoss, as_array
+from .evaluation import Answered, ErrorRate, Evaluation, TopLoss, as_array
 from .recipe import Recipe, as_settings
 
 _INK, _FAINT = "#22303c", "#8a96a0"
@@ -368,7 +368,7 @@ def _series(evaluations: dict[str, Evaluation]) -> list[tuple[int, tuple[str, Ev
 
 def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
     for _, (name, evaluation), colour in _series(evaluations):
-        rows = [row for row in evaluation.answered if row.share >= _MANY]
+        rows = _of_many(evaluation)
         shares, rates = [100 * row.share for row in rows], [100 * (row.error.rate or 0) for row in rows]
         low, high = 100 * np.array([row.error.interval for row in rows]).reshape(-1, 2).T
         axes.fill_between(shares, low, high, color=colour, alpha=0.1, linewidth=0)
@@ -381,9 +381,14 @@ def _draw_answered(axes: Axes, evaluations: dict[str, Evaluation]) -> None:
     axes.legend(loc="upper left")
 
 
+def _of_many(evaluation: Evaluation) -> list[Answered]:
+    """The bars above which many photos are answered."""
+    return [row for row in evaluation.answered if row.share >= _MANY]
+
+
 def _highest_of_many(evaluations: dict[str, Evaluation]) -> float:
     """The top of the intervals that are drawn."""
-    rows = [row for evaluation in evaluations.values() for row in evaluation.answered if row.share >= _MANY]
+    rows = [row for evaluation in evaluations.values() for row in _of_many(evaluation)]
     return 1.1 * max((row.error.interval[1] for row in rows), default=1.0)
 
 
