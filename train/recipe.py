@@ -34,9 +34,7 @@ class Recipe:
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
     teacher: str = ""  # a network to learn from beside the labels, e.g. efficientnet-lite2
     teacher_labels: float = 0.0  # weight of what the teacher would answer on each crop, with a head of its own
-    keep_early: bool = (
-        False  # a ResNet's first layers, up to layer1, take no gradient: a step takes a quarter less time
-    )
+    keep_early: bool = False  # a ResNet's stem and layer1 take no gradient: a step takes a quarter less time
 
     def __post_init__(self) -> None:
         for field in fields(self):
