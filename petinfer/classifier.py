@@ -15,7 +15,6 @@ import onnxruntime
 
 from .device import Opening, thread_count
 from .errors import DeviceError, ModelError, PhotoError
-from .spec import METADATA_KEY, ORIENTATIONS, Spec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .image import Photo
+    from .spec import Spec
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "pets-int8.onnx"
 
@@ -68,16 +68,16 @@ class Classifier:
         orientation: str | None = None,
         decode: str = "exact",
     ) -> None:
-        if orientation not in (None, *ORIENTATIONS):
-            raise ValueError(f"orientation: {orientation!r} is not one of {', '.join(ORIENTATIONS)}")
         if decode not in DECODES:
             raise ValueError(f"decode: {decode!r} is not one of {', '.join(DECODES)}")
         self.device, self.decode = device, decode
         self.threads = thread_count(threads)
         self.path = Path(BUNDLED_MODEL if model is None else model)
         opening = Opening(self.path, device, self.threads)
-        from . import image  # here, since Pillow takes half as long to load as the session, and both can at once
+        from . import image, spec  # here, since they take half as long to load as the session, and both can at once
 
+        if orientation not in (None, *spec.ORIENTATIONS):
+            raise ValueError(f"orientation: {orientation!r} is not one of {', '.join(spec.ORIENTATIONS)}")
         image.load_decoders()
         self.session = opening.result()
         self.provider: str = self.session.get_providers()[0]
@@ -185,6 +185,8 @@ class Classifier:
 
 
 def _read_spec(session: onnxruntime.InferenceSession, path: Path) -> Spec:
+    from .spec import METADATA_KEY, Spec
+
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if metadata is None:
         raise ModelError(f"{path}: does not describe itself to petinfer (make model files with python -m export)")

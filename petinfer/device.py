@@ -14,6 +14,7 @@ from pathlib import Path
 import onnxruntime
 
 from .errors import DeviceError, ModelError
+from .mapping import without_weights
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
         if plugged:
             options.add_provider_for_devices(plugged[:1], device.options(threads))
         # alone and without a fallback: onnxruntime would go on with the next provider, after a warning
-        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        source = _mapped(path.resolve(), options) if name == "cpu" else path
+        session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
         problem = " ".join(str(error).split())[:200]
         if name == "cpu":
@@ -166,6 +168,16 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
     return session
 
 
+def _mapped(path: Path, options: onnxruntime.SessionOptions) -> bytes | Path:
+    """What to give to onnxruntime so that it maps the weights; the path itself where the file is no ONNX message."""
+    try:
+        message = without_weights(path)
+    except (OSError, ValueError, IndexError):
+        return path  # onnxruntime says what is wrong
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return message
+
+
 def session_options(threads: int) -> onnxruntime.SessionOptions:
     """What every session is told."""
     options = onnxruntime.SessionOptions()
@@ -173,6 +185,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it too
     # a spinning thread takes a core from its host program
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.prepack.enable_parallel", "1")
     return options
 
 
