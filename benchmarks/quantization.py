@@ -26,9 +26,9 @@ from export.graph import export_graph  # noqa: E402
 from export.learner import load_original  # noqa: E402
 from export.parity import compare, softmax  # noqa: E402
 from export.quantize import Scheme, quantize  # noqa: E402
-from petinfer.bench import processor_name  # noqa: E402
 from petinfer.device import available_cores  # noqa: E402
 from petinfer.image import pixels  # noqa: E402
+from petinfer.machine import processor_name  # noqa: E402
 
 CHOSEN = Scheme()
 SCHEMES = {

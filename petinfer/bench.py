@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import statistics
 import subprocess
@@ -24,11 +23,12 @@ from numpy.typing import NDArray
 from . import __version__, image
 from .classifier import Classifier
 from .errors import PetinferError
+from .machine import governor, load, peak_memory_mb, processor_flags, processor_name
 from .roofline import peak_macs
-from .verify import file_sha256
+from .verify import GOLDEN_PHOTOS, file_sha256
 
 STEPS = ("decode", "resize", "inference", "total")
-_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+GOLDEN_PHOTO = GOLDEN_PHOTOS / "cat.jpg"  # what is measured where nobody gives a photo
 
 Samples = NDArray[np.float64]
 
@@ -41,6 +41,8 @@ class Latency:
     """float64 [queries, steps], the steps being `STEPS`."""
     cores_busy: float
     """Processor time over wall time while it was measured: how many threads really computed."""
+    peak_memory_mb: float | None = None
+    """The largest memory that the process had resident when it was measured, MB."""
 
     def percentiles(self) -> dict[str, dict[str, float]]:
         """Milliseconds for each step, and for the whole also the bound that its 90th percentile stays under."""
@@ -88,7 +90,8 @@ def measure(
             samples[i].append(_query(classifier, photo))
             busy[i] += time.process_time() - processor
     seconds = [np.array(each) for each in samples]
-    return [Latency(each, spent / float(each[:, -1].sum())) for each, spent in zip(seconds, busy, strict=True)]
+    peak = peak_memory_mb()
+    return [Latency(each, spent / float(each[:, -1].sum()), peak) for each, spent in zip(seconds, busy, strict=True)]
 
 
 def _query(classifier: Classifier, photo: bytes) -> tuple[float, ...]:
@@ -109,6 +112,33 @@ def ratio(one: Latency, other: Latency) -> tuple[float, float, float]:
     half = 0.98 * math.sqrt(len(ratios))  # 1.96 standard deviations of Binomial(n, 1/2)
     low, high = (math.floor(len(ratios) / 2 - half), math.ceil(len(ratios) / 2 + half))
     return float(np.median(ratios)), float(ratios[max(low, 0)]), float(ratios[min(high, len(ratios) - 1)])
+
+
+def throughput(classifier: Classifier, batches: Sequence[int], seconds: float = 1.0) -> list[dict[str, float]]:
+    """Photos a second of the network alone: on batches of these sizes, with one thread, two, four … up to this Classifier's.
+
+    Each pair of the two computes for ``seconds`` at least, taking turns with the others a batch each; the median counts.
+    """
+    alike = {n: Classifier(classifier.path, classifier.device, n) for n in thread_counts(classifier.threads)}
+    pixels = classifier.pixels(GOLDEN_PHOTO)[np.newaxis]
+    times: dict[tuple[int, int], list[float]] = {(size, n): [] for size in batches for n in alike}
+    for size, n in times:
+        alike[n].infer(pixels.repeat(size, 0))
+    while not all(times.values()) or min(map(sum, times.values())) < seconds:
+        for (size, n), spent in times.items():
+            batch = pixels.repeat(size, 0)
+            start = time.perf_counter()
+            alike[n].infer(batch)
+            spent.append(time.perf_counter() - start)
+    return [
+        {"batch": size, "threads": n, "photos_per_second": size / statistics.median(spent)}
+        for (size, n), spent in times.items()
+    ]
+
+
+def thread_counts(most: int) -> list[int]:
+    """The powers of two below ``most``, and ``most``."""
+    return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
 
 
 _COLD = """
@@ -160,9 +190,9 @@ def surroundings(classifier: Classifier) -> dict[str, Any]:
     """What a latency depends on: the processor and what else it does, what really ran, the model, and the versions."""
     return {
         "processor": processor_name(),
-        "flags": _flags(),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "flags": processor_flags(),
+        "governor": governor(),
+        "load": load(),
         "provider": classifier.provider,
         "threads": classifier.threads,
         "precision": classifier.spec.precision,
@@ -170,7 +200,6 @@ def surroundings(classifier: Classifier) -> dict[str, Any]:
         "model": str(classifier.path),
         "sha256": file_sha256(classifier.path, classifier.spec.sha256),
         "score": classifier.spec.score,
-        "peak_memory_mb": _peak_memory_mb(),
         "versions": {
             "petinfer": __version__,
             "python": platform.python_version(),
@@ -179,42 +208,6 @@ def surroundings(classifier: Classifier) -> dict[str, Any]:
             "onnxruntime": onnxruntime.__version__,
         },
     }
-
-
-def processor_name() -> str:
-    """The processor's name as the system gives it."""
-    return _cpuinfo("model name") or _cpuinfo("Model") or platform.processor() or platform.machine()
-
-
-def _flags() -> list[str]:
-    """Of the instructions that int8 is fast with, those that the processor has."""
-    has = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return [flag for flag in _FLAGS if flag in has]
-
-
-def _cpuinfo(entry: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.split("\t")[0].strip() == entry), "")
-
-
-def _first_line(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8").split("\n")[0]
-    except OSError:
-        return None
-
-
-def _peak_memory_mb() -> float | None:
-    """The largest memory that this process had resident."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
 
 
 def require_matplotlib() -> None:

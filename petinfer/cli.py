@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Record = dict[str, Any]
+Measured: TypeAlias = "list[tuple[Classifier, Latency]]"
 
 
 class _Group(click.Group):
@@ -244,7 +245,7 @@ _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "tabl
 
 
 @main.command()
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=click.Path(path_type=Path), required=False)
 @model_options
 @click.option("--fast-decode", is_flag=True, help="As classify does with it.")
 @click.option("--queries", type=click.IntRange(1), default=64, show_default=True, help="At least this many.")
@@ -252,6 +253,14 @@ _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "tabl
     "--duration", type=click.FloatRange(0), default=6.0, show_default=True, help="At least this many seconds."
 )
 @click.option("--compare", type=click.Path(path_type=Path), help="Another model file: both take turns.")
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="N",
+    help="Also the throughput on batches of N photos, by threads; may be given again.",
+)
 @click.option("--cold", is_flag=True, help="Also start fresh processes.")
 @click.option(
     "--plot", "plot_file", type=click.Path(path_type=Path), help="Draw the latencies into this file (.png, .svg, .pdf)."
@@ -259,7 +268,7 @@ _WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "tabl
 @click.option("--json", "form", flag_value="json", help="Everything that was measured, each sample too.")
 @click.option("--csv", "form", flag_value="csv", help="Each sample, ms.")
 def bench(
-    photo: Path,
+    photo: Path | None,
     model: Path | None,
     device: str,
     threads: int | None,
@@ -267,58 +276,69 @@ def bench(
     queries: int,
     duration: float,
     compare: Path | None,
+    batches: tuple[int, ...],
     cold: bool,
     plot_file: Path | None,
     form: str | None,
 ) -> None:
-    """Measure the latency from PHOTO's bytes to the answer, one query after the other.
+    """Measure the latency from PHOTO's bytes to the answer, one query after the other; without PHOTO, on a photo of a cat.
 
     The defaults are those of MLPerf mobile's quick setting: 64 queries and 6 seconds at least.
     """
     from . import Classifier
-    from .bench import cold_start, measure, plot, require_matplotlib
+    from .bench import GOLDEN_PHOTO, cold_start, measure, plot, throughput
 
-    if cold and form == "csv":
-        raise click.UsageError("--cold has no samples to write as CSV (use --json)")
-    if plot_file:
-        require_matplotlib()
-        if plot_file.suffix not in (".png", ".svg", ".pdf"):
-            raise PetinferError(f"{plot_file}: neither .png nor .svg nor .pdf (name one of these)")
-        if not plot_file.parent.is_dir():
-            raise PetinferError(f"{plot_file}: its folder is not there (make it, or name another)")
-    decode = "fast" if fast_decode else "exact"
+    if form == "csv" and (cold or batches):
+        raise click.UsageError("--cold and --batch have no samples to write as CSV (use --json)")
+    _require_plot(plot_file)
+    photo = photo or GOLDEN_PHOTO
     files = [model, compare] if compare else [model]
-    classifiers = [Classifier(file, device, threads, decode=decode) for file in files]
-    answer = classifiers[0].predict(photo)
+    classifiers = [Classifier(file, device, threads, decode="fast" if fast_decode else "exact") for file in files]
+    about: Record = {"photo": str(photo), "answer": asdict(classifiers[0].predict(photo))}
     measured = list(zip(classifiers, measure(classifiers, photo.read_bytes(), queries, duration), strict=True))
-    starts = cold_start(photo, classifiers[0]) if cold else {}
+    if batches:
+        about["throughput"] = throughput(classifiers[0], batches)
+    if cold:
+        about["cold_start"] = cold_start(photo, classifiers[0])
     if plot_file:
         plot({classifier.path.name: latency for classifier, latency in measured}, plot_file)
-    if form == "csv":
-        _write_samples(measured)
-    elif form == "json":
-        records = [_latency_record(*each) for each in measured]
-        extra = {"photo": str(photo), "label": answer.label, **({"cold_start": starts} if starts else {})}
-        click.echo(json.dumps(extra | (records[0] if not compare else {"models": records})))
-    else:
-        click.echo(f"{photo}: {answer.label} {answer.probability:.2%}")
-        _print_latencies(measured, starts)
+    _LATENCY_WRITERS[form or "table"](measured, about)
+
+
+def _require_plot(path: Path | None) -> None:
+    """Refuse what could not be drawn in the end, before anything is measured."""
+    from .bench import require_matplotlib
+
+    if path is None:
+        return
+    require_matplotlib()
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise PetinferError(f"{path}: neither .png nor .svg nor .pdf (name one of these)")
+    if not path.parent.is_dir():
+        raise PetinferError(f"{path}: its folder is not there (make it, or name another)")
+
+
+def _write_latencies_json(measured: Measured, about: Record) -> None:
+    """One object; with --compare, its ``models`` hold what else stands beside the photo."""
+    records = [_latency_record(*each) for each in measured]
+    click.echo(json.dumps(about | (records[0] if len(records) == 1 else {"models": records})))
 
 
 def _latency_record(classifier: Classifier, latency: Latency) -> Record:
     from .bench import STEPS, roofline, surroundings
 
     samples = dict(zip(STEPS, (latency.seconds * 1000).T.tolist(), strict=True))
-    measured = {
+    found = {
         "milliseconds": latency.percentiles(),
         "p90_bound": latency.p90_bound(),
         "cores_busy": latency.cores_busy,
+        "peak_memory_mb": latency.peak_memory_mb,
         "roofline": roofline(classifier, latency),
     }
-    return {**surroundings(classifier), **measured, "samples": samples}
+    return {**surroundings(classifier), **found, "samples": samples}
 
 
-def _write_samples(measured: list[tuple[Classifier, Latency]]) -> None:
+def _write_latencies_csv(measured: Measured, about: Record) -> None:
     import csv
 
     from .bench import STEPS
@@ -329,9 +349,11 @@ def _write_samples(measured: list[tuple[Classifier, Latency]]) -> None:
         writer.writerows([classifier.path.name, *row] for row in (latency.seconds * 1000).tolist())
 
 
-def _print_latencies(measured: list[tuple[Classifier, Latency]], starts: dict[str, float]) -> None:
+def _write_latencies_table(measured: Measured, about: Record) -> None:
     from .bench import ratio
 
+    answer = about["answer"]
+    click.echo(f"{about['photo']}: {answer['label']} {answer['probability']:.2%}")
     for classifier, latency in measured:
         _print_latency(classifier, latency)
     if len(measured) > 1:
@@ -339,18 +361,17 @@ def _print_latencies(measured: list[tuple[Classifier, Latency]], starts: dict[st
         median, low, high = ratio(one_latency, other_latency)
         told = f"{one.path.name} takes {median:.3f} of {other.path.name}'s time"
         click.echo(f"\n{told} (95 % interval {low:.3f} to {high:.3f})")
-    if starts:
-        click.echo("\ncold start, ms: " + ", ".join(f"{name} {value:.0f}" for name, value in starts.items()))
+    if "throughput" in about:
+        _print_throughput(about["throughput"])
+    if "cold_start" in about:
+        click.echo("\ncold start, ms: " + ", ".join(f"{name} {ms:.0f}" for name, ms in about["cold_start"].items()))
 
 
 def _print_latency(classifier: Classifier, latency: Latency) -> None:
     from .bench import roofline, surroundings
 
-    about = surroundings(classifier)
-    click.echo(f"\n{classifier.path.name}, {about['precision']}, {about['provider']}, {about['threads']} threads")
-    click.echo(f"{about['processor']} ({' '.join(about['flags'])}), load {about['load']}")
-    busy = f"{latency.cores_busy:.2f} cores busy"
-    click.echo(f"{len(latency.seconds)} queries, {busy}, {about['peak_memory_mb']} MB\n")
+    _print_surroundings(surroundings(classifier))
+    click.echo(f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {latency.peak_memory_mb} MB\n")
     table = latency.percentiles()
     click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
     for step, row in table.items():
@@ -360,6 +381,29 @@ def _print_latency(classifier: Classifier, latency: Latency) -> None:
     if roof := roofline(classifier, latency):
         peak = f"{roof['peak_gmacs']:.0f} GMAC/s in a large matrix product"
         click.echo(f"at this machine's peak, {peak}, inference would take {roof['floor']:.2f} ms: {roof['share']:.0%}")
+
+
+def _print_surroundings(about: Record) -> None:
+    """What ran, where, and how the model scored."""
+    score = about["score"]
+    wrong = f", {score['errors']} of {score['photos']} photos wrong" if {"errors", "photos"} <= set(score) else ""
+    click.echo(f"\n{Path(about['model']).name}, {about['precision']}, sha256 {about['sha256'][:12]}…{wrong}")
+    click.echo(f"{about['provider']}, {about['threads']} threads, {about['decode']} decoding")
+    driven = f", {about['governor']}" if about["governor"] else ""
+    click.echo(f"{about['processor']} ({' '.join(about['flags'])}){driven}, load {about['load']}")
+    click.echo(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
+
+
+def _print_throughput(found: list[Record]) -> None:
+    """Batch sizes down, threads across."""
+    threads = sorted({entry["threads"] for entry in found})
+    rates = {(entry["batch"], entry["threads"]): entry["photos_per_second"] for entry in found}
+    click.echo(f"\n{'photos a second':18}" + "".join(f"{f'{n} threads':>12}" for n in threads))
+    for size in dict.fromkeys(entry["batch"] for entry in found):
+        click.echo(f"{f'batches of {size}':18}" + "".join(f"{rates[size, n]:12.1f}" for n in threads))
+
+
+_LATENCY_WRITERS = {"json": _write_latencies_json, "csv": _write_latencies_csv, "table": _write_latencies_table}
 
 
 @main.command()

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from .device import session_options
+from .protobuf import field, number
 
 SIDE = 1024
 _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # ONNX's numbers for element types
@@ -37,23 +38,13 @@ def peak_macs(precision: str, threads: int, products: int = 20) -> float:
 
 
 def matrix_product(operator: str, a: int, b: int, product: int) -> bytes:
-    """A model of one operator, ``product = a × b``, of these element types: ONNX's protocol buffers, written by hand, as
-    petinfer does without the package onnx.
-    """
-    node = _field(1, b"a") + _field(1, b"b") + _field(2, b"product") + _field(4, operator.encode())
-    inputs = _field(11, _value(b"a", a)) + _field(11, _value(b"b", b))
-    graph = _field(1, node) + _field(2, b"product") + inputs + _field(12, _value(b"product", product))
-    return _number(1, 8) + _field(7, graph) + _field(8, _number(2, 17))  # IR version 8, opset 17
+    """An ONNX model of one operator, ``product = a × b``, of these element types."""
+    node = field(1, b"a") + field(1, b"b") + field(2, b"product") + field(4, operator.encode())
+    inputs = field(11, _value(b"a", a)) + field(11, _value(b"b", b))
+    graph = field(1, node) + field(2, b"product") + inputs + field(12, _value(b"product", product))
+    return number(1, 8) + field(7, graph) + field(8, number(2, 17))  # IR version 8, opset 17
 
 
 def _value(name: bytes, element_type: int) -> bytes:
-    side = _field(1, _number(1, SIDE % 128 | 128, SIDE // 128))
-    return _field(1, name) + _field(2, _field(1, _number(1, element_type) + _field(2, side + side)))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(content)]) + content  # all are shorter than 128 bytes
-
-
-def _number(number: int, *digits: int) -> bytes:
-    return bytes([number << 3, *digits])
+    side = field(1, number(1, SIDE))
+    return field(1, name) + field(2, field(1, number(1, element_type) + field(2, side + side)))

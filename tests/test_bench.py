@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from petinfer import Classifier
-from petinfer.bench import Latency, cold_start, measure, over_latencies_allowed, ratio, surroundings
+from petinfer.bench import (
+    Latency,
+    cold_start,
+    measure,
+    over_latencies_allowed,
+    ratio,
+    surroundings,
+    thread_counts,
+    throughput,
+)
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
 
@@ -64,6 +75,25 @@ def test_a_cold_start_is_told_by_its_parts(cat_photo: Path) -> None:
     ]
 
 
+def test_throughput_is_of_each_batch_size_at_each_number_of_threads() -> None:
+    found = throughput(Classifier(threads=1), [1, 3], seconds=0)
+    assert [(entry["batch"], entry["threads"]) for entry in found] == [(1, 1), (3, 1)]
+    assert all(entry["photos_per_second"] > 0 for entry in found)
+
+
+def test_threads_are_doubled_up_to_the_most() -> None:
+    assert [thread_counts(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+def test_without_a_photo_a_golden_one_is_measured_and_what_ran_is_named() -> None:
+    options = ["--queries", "2", "--duration", "0", "--batch", "2", "--threads", "1"]
+    printed = CliRunner().invoke(main, ["bench", *options]).stdout
+    assert "cat.jpg: cat" in printed
+    assert "CPUExecutionProvider, 1 threads, exact decoding" in printed
+    assert f"onnxruntime {onnxruntime.__version__}" in printed
+    assert re.search(r"photos a second +1 threads\nbatches of 2 +\d", printed)
+
+
 def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -> None:
     options = ["--queries", "2", "--duration", "0", "--csv", "--plot", str(tmp_path / "latency.png")]
     printed = CliRunner().invoke(main, ["bench", str(cat_photo), *options]).stdout
@@ -75,7 +105,8 @@ def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -
 def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: Path, tmp_path: Path) -> None:
     for options, problem in (
         (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder is not there"),
-        (["--csv", "--cold"], "--cold has no samples to write as CSV"),
+        (["--csv", "--cold"], "--cold and --batch have no samples to write as CSV"),
+        (["--csv", "--batch", "2"], "--cold and --batch have no samples to write as CSV"),
     ):
         result = CliRunner().invoke(main, ["bench", str(cat_photo), *options])
         assert result.exit_code == 2 and problem in result.stderr

@@ -167,6 +167,7 @@ def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
 
 def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
     content = json.loads(petinfer("bench", cat_photo, "--json", "--queries", 3, "--duration", 0, "--threads", 1).stdout)
+    assert (content["photo"], content["answer"]["label"]) == (str(cat_photo), "cat")
     assert (content["provider"], content["threads"], content["precision"]) == ("CPUExecutionProvider", 1, "int8")
     assert list(content["milliseconds"]) == ["decode", "resize", "inference", "total"]
     assert list(content["milliseconds"]["total"]) == ["p50", "p90", "p99", "p99.9", "max"]

@@ -59,13 +59,26 @@ def test_only_the_command_line_knows_click() -> None:
 
 def test_inside_the_package_imports_go_one_way() -> None:
     """errors ← spec, image, device ← classifier ← the package ← the command line; nothing imports the command line."""
-    order = ("errors", "spec", "image", "device", "roofline", "classifier", "verify", "bench", "cli")
+    order = (
+        "errors",
+        "spec",
+        "image",
+        "protobuf",
+        "mapping",
+        "device",
+        "machine",
+        "roofline",
+        "classifier",
+        "verify",
+        "bench",
+        "cli",
+    )
+    assert {*order, "__init__"} == {path.stem for path in (REPOSITORY / "petinfer").glob("*.py")}
     rank = {name: place for place, name in enumerate(order)}
     for name, place in rank.items():
         path = REPOSITORY / "petinfer" / f"{name}.py"
-        if path.exists():
-            own = {module.split(".")[0] for level, module in imports(path) if level == 1} & set(rank)
-            assert all(rank[module] < place for module in own), (name, own)
+        own = {module.split(".")[0] for level, module in imports(path) if level == 1} & set(rank)
+        assert all(rank[module] < place for module in own), (name, own)
 
 
 def test_all_is_the_public_face() -> None:

@@ -1,0 +1,64 @@
+"""Protobuf's wire format, in which ONNX files are written: fields of a number, a type and a payload, one after the other.
+
+https://protobuf.dev/programming-guides/encoding. petinfer does without the package onnx, which brings protobuf's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from mmap import mmap
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
+
+
+def fields(data: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of the message at ``start`` to ``end``: number, where it begins, where its payload begins, where it ends.
+
+    Raises:
+        ValueError, IndexError: there is no such message.
+    """
+    at = start
+    while at < end:
+        begin = at
+        tag, payload = _read_varint(data, at)
+        kind = tag & 7
+        if kind == _BYTES:
+            length, payload = _read_varint(data, payload)
+            at = payload + length
+        elif kind == _VARINT:
+            at = _read_varint(data, payload)[1]
+        elif kind in (_FIXED32, _FIXED64):
+            at = payload + (4 if kind == _FIXED32 else 8)
+        else:
+            raise ValueError(f"wire type {kind} is none")
+        if at > end:
+            raise ValueError("a field ends after its message")
+        yield tag >> 3, begin, payload, at
+
+
+def _read_varint(data: bytes | mmap, at: int) -> tuple[int, int]:
+    """The number at ``at``, seven bits a byte, the lowest first; and where it ends."""
+    value = shift = 0
+    while (byte := data[at]) > 127:
+        value |= (byte & 127) << shift
+        shift += 7
+        at += 1
+    return value | byte << shift, at + 1
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """A field of bytes: a text, or a message."""
+    return _varint(number << 3 | _BYTES) + _varint(len(payload)) + payload
+
+
+def number(number: int, value: int) -> bytes:
+    """A field of a number."""
+    return _varint(number << 3 | _VARINT) + _varint(value)
+
+
+def _varint(value: int) -> bytes:
+    low = bytearray()
+    while value > 127:
+        low.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*low, value])
