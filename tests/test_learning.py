@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from petinfer import Classifier
-from train.data import dataloaders, find_photos, random_split
+from train.data import Split, dataloaders, find_photos, random_split
 from train.errors import TrainingError
 from train.learning import make_learner, seed_everything
 from train.recipe import Recipe
@@ -216,12 +217,21 @@ def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn
         assert done.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in done.stderr
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path, weights: Path) -> Path:
+    """A run of six epochs that nobody killed."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    _, problems = (process := train(out, drawn_photos, weights, "--augment", epochs=6)).communicate()
+    assert process.returncode == 0, problems
+    return out
+
+
 @pytest.mark.parametrize("epochs_seen", [2, 4])
-def test_a_killed_run_goes_on_where_it_was_and_needs_to_be_told_nothing(
-    epochs_seen: int, drawn_photos: Path, weights: Path, tmp_path: Path
+def test_a_killed_run_goes_on_by_itself_and_ends_on_the_weights_of_one_that_was_not(
+    epochs_seen: int, drawn_photos: Path, weights: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
     out = tmp_path / "run"
-    process = train(out, drawn_photos, weights, epochs=6)
+    process = train(out, drawn_photos, weights, "--augment", epochs=6)
     wait_for_epochs(process, epochs_seen)  # the one before has its checkpoint by then
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -232,14 +242,29 @@ def test_a_killed_run_goes_on_where_it_was_and_needs_to_be_told_nothing(
     recipe = json.loads((out / "recipe.json").read_text())
     assert (recipe["settings"]["epochs"], len(recipe["outcome"]["log"])) == (6, 7)
     assert recipe["outcome"]["log"][: len(kept)] == kept and len(kept) >= epochs_seen - 1
-    assert (out / "model.safetensors").exists() and (out / "learner.pkl").exists()
+    assert (out / "learner.pkl").exists()
+    expected, actual = (load_file(folder / "model.safetensors") for folder in (uninterrupted, out))
+    for name in expected:
+        assert torch.equal(expected[name], actual[name]), name
 
 
 def test_settings_beside_resume_are_refused(run: tuple[Path, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "train", "--out", run[0], "--resume", "--epochs", "9"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "--resume: goes on with the settings of the run" in done.stderr
+    for option in ("--epochs", "--limit"):
+        command = [sys.executable, "-m", "train", "--out", run[0], "--resume", option, "9"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2 and "--resume: goes on with the settings of the run" in done.stderr
+
+
+def test_a_photo_of_a_given_split_that_is_broken_is_left_out(
+    run: tuple[Path, str], drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    photos = shutil.copytree(drawn_photos, tmp_path / "photos")
+    split = Split.load(run[0] / "split.json")
+    (photos / split.train[0]).write_bytes(b"no photo")
+    process = train(tmp_path / "run", photos, weights, "--split", run[0] / "split.json")
+    _, problems = process.communicate()
+    assert process.returncode == 0 and f"left out, cannot be decoded: {photos / split.train[0]}" in problems
+    assert Split.load(tmp_path / "run" / "split.json") == Split(split.train[1:], split.valid)
 
 
 def test_a_split_of_other_photos_is_one_line_and_exit_2(run: tuple[Path, str], weights: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def train(
 
     Returns whether training came to its end; after Ctrl-C it did not, and what was learnt is kept all the same.
     """
-    recipe, split = _plan(out, recipe_file, split_file, resume, settings)
+    recipe, split = _plan(out, recipe_file, split_file, limit, resume, settings)
     if resume:
         data, weights, test = _sources_of(out, data, weights, test)
     tests = _sound(find_photos(test, recipe.labels)) if test else []
@@ -155,12 +155,17 @@ def _sound(photos: list[Path]) -> list[Path]:
 
 
 def _plan(
-    out: Path, recipe_file: Path | None, split_file: Path | None, resume: bool, settings: dict[str, Any]
+    out: Path,
+    recipe_file: Path | None,
+    split_file: Path | None,
+    limit: int | None,
+    resume: bool,
+    settings: dict[str, Any],
 ) -> tuple[Recipe, Split | None]:
     """The settings and the split: of the run to go on with, or new ones."""
     given = {name: value for name, value in settings.items() if value is not None}
     if resume:
-        if given or recipe_file or split_file:
+        if given or recipe_file or split_file or limit:
             raise TrainingError(
                 "--resume: goes on with the settings of the run (leave the others out, or begin another run)"
             )
@@ -173,21 +178,22 @@ def _plan(
 
 def _photos(folder: Path, recipe: Recipe, split: Split | None, limit: int | None) -> tuple[Split, dict[str, Any]]:
     """The split, drawn where there is none yet, and what ``recipe.json`` tells of the photos."""
-    broken: list[Path] = []
     if split is None:
         found = find_photos(folder, recipe.labels, limit)
-        sound = _sound(found)
-        broken = [photo for photo in found if photo not in set(sound)]
-        require_two_labels(sound, recipe.labels, folder)
-        split = random_split(sound, folder, recipe)
-    require_photos(folder, split)
+    else:
+        require_photos(folder, split)
+        found = [folder / name for name in (*split.train, *split.valid)]
+    sound = _sound(found)
+    broken = [photo.relative_to(folder).as_posix() for photo in sorted(set(found) - set(sound))]
+    require_two_labels(sound, recipe.labels, folder)
+    split = split.without(broken) if split else random_split(sound, folder, recipe)
     twins = near_duplicates(folder, split)
     _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate;")
     _say(f"{len({valid for _, valid in twins})} of these look like one of those, and flatter the validation error")
     return split, {
         "train": len(split.train),
         "valid": len(split.valid),
-        "broken": [photo.relative_to(folder).as_posix() for photo in broken],
+        "broken": broken,
         "near_duplicates": len({valid for _, valid in twins}),
         "split_sha256": split.sha256,
         "folder": str(folder),

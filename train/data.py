@@ -133,6 +133,12 @@ class Split:
         """A hash of both lists: two runs with the same saw the same photos in the same places."""
         return hashlib.sha256(json.dumps([self.train, self.valid]).encode()).hexdigest()
 
+    def without(self, names: Sequence[str]) -> Split:
+        """The split less some photos."""
+        left_out = set(names)
+        train, valid = (tuple(name for name in side if name not in left_out) for side in (self.train, self.valid))
+        return Split(train, valid)
+
     def save(self, path: Path) -> None:
         """Write ``split.json``."""
         path.write_text(json.dumps({"train": self.train, "valid": self.valid}, indent=0) + "\n", encoding="utf-8")
@@ -181,7 +187,7 @@ def _item_tfms(recipe: Recipe) -> list[Any]:
     resize = Resize(recipe.size)
     if recipe.min_scale >= 1:
         return [resize]
-    crop = RandomResizedCrop(recipe.size, min_scale=recipe.min_scale)
+    crop = RandomResizedCrop(recipe.train_size or recipe.size, min_scale=recipe.min_scale)
     crop.split_idx, resize.split_idx = 0, 1
     return [crop, resize]
 

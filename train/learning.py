@@ -307,17 +307,25 @@ class Checkpoint(Callback):
             ],
             "torch_rng": torch.get_rng_state(),
             "python_rng": random.getstate(),
+            "shuffle_rng": self.dls.train.rng.getstate(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
-        self.learn.opt.load_state_dict({"state": saved["state"], "hypers": L(saved["hypers"])})
+        if self.epoch:  # before the first of a `fit`, fastai has cleared the optimizer's state
+            self.learn.opt.load_state_dict({"state": saved["state"], "hypers": L(saved["hypers"])})
         torch.set_rng_state(saved["torch_rng"])
-        version, state, gauss = saved["python_rng"]
-        random.setstate((version, tuple(state), gauss))
+        random.setstate(_as_tuples(saved["python_rng"]))
+        self.dls.train.rng.setstate(_as_tuples(saved["shuffle_rng"]))
         self.log = saved["log"]
+
+
+def _as_tuples(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A state of Python's ``random``, whose numbers loading gives back as a list."""
+    version, numbers, gauss = state
+    return version, tuple(numbers), gauss
 
 
 def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: list[Callback] | None = None) -> bool:
@@ -333,7 +341,7 @@ def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: 
     if recipe.keep_early:
         cbs.append(KeepEarly())
     if recipe.small_size:
-        cbs.append(GrowingPhotos(recipe.small_size, recipe.size))
+        cbs.append(GrowingPhotos(recipe.small_size, recipe.train_size or recipe.size))
     if recipe.average:
         cbs.append(AverageWeights(recipe.average))
     with learn.added_cbs(cbs), _across_processes(learn):

@@ -28,7 +28,8 @@ class Recipe:
     batch_size: int = 64
     augment: bool = False  # fastai's aug_transforms()
     min_scale: float = 1.0  # below 1: training crops show at least this share of a photo's area
-    small_size: int = 0  # above 0: the first epochs see photos of this size, growing to `size`
+    train_size: int = 0  # above 0: training crops are of this size; below `size` suits random crops (arXiv 1906.06423)
+    small_size: int = 0  # above 0: the first epochs see photos of this size, growing to that of training crops
     mixup: float = 0.0  # alpha of fastai's MixUp; 0 is none
     label_smoothing: float = 0.0
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
