@@ -152,8 +152,18 @@ def classify(
             failed += isinstance(answer, PhotoError)
             yield _record(path, answer, top)
 
-    write(records(), classifier.spec.labels, top)
+    write(_counted(records(), len(paths)), classifier.spec.labels, top)
     context.exit(1 if failed else 0)
+
+
+def _counted(records: Iterator[Record], total: int) -> Iterator[Record]:
+    """The records as they come, under a progress bar where answers go to a file and somebody watches the terminal."""
+    watched = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
+    if total == 1 or not watched:
+        yield from records
+        return
+    with click.progressbar(records, total, label="photos", show_pos=True, file=sys.stderr) as bar:
+        yield from bar
 
 
 def _photos(arguments: Iterable[str]) -> Iterator[str]:

@@ -165,6 +165,24 @@ def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
     assert (result.stdout, result.stderr) == ("{", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
+def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path) -> None:
+    import pty
+
+    screen, terminal = pty.openpty()
+    command = [
+        sys.executable,
+        "-c",
+        "from petinfer.cli import run; run()",
+        "classify",
+        "--jsonl",
+        *[str(cat_photo)] * 3,
+    ]
+    answers = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True).stdout
+    assert [json.loads(line)["label"] for line in answers.splitlines()] == ["cat"] * 3
+    assert "3/3" in os.read(screen, 10_000).decode()
+
+
 def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
     content = json.loads(petinfer("bench", cat_photo, "--json", "--queries", 3, "--duration", 0, "--threads", 1).stdout)
     assert (content["photo"], content["answer"]["label"]) == (str(cat_photo), "cat")
