@@ -31,17 +31,19 @@ from petinfer.image import pixels  # noqa: E402
 from petinfer.machine import processor_name  # noqa: E402
 
 CHOSEN = Scheme()
+PLAIN = replace(CHOSEN, compensated=False)
 SCHEMES = {
-    "chosen: u8s8, by pairs, equalized, Percentile 99.999": CHOSEN,
+    "chosen: u8s8, by pairs, compensated, sums in float, Percentile 99.999": CHOSEN,
     "… Percentile 99.99": replace(CHOSEN, percentile=99.99),
     "… MinMax": replace(CHOSEN, calibration="MinMax"),
     "… Entropy": replace(CHOSEN, calibration="Entropy"),
     "… first and last convolution in float": replace(CHOSEN, float_ends=True),
-    "… not equalized": replace(CHOSEN, equalized=False),
-    "… not equalized, 7 bits (reduce_range)": replace(CHOSEN, equalized=False, weight_range="7 bits"),
-    "… 8 bits: saturates without VNNI": replace(CHOSEN, weight_range="8 bits"),
-    "… s8s8, 8 bits": replace(CHOSEN, activations="int8", weight_range="8 bits"),
-    "… u8u8, 8 bits": replace(CHOSEN, weights="uint8", weight_range="8 bits"),
+    "… sums in int8": replace(CHOSEN, float_sums=False),
+    "… each weight to its nearest step": PLAIN,
+    "… … 7 bits (reduce_range)": replace(PLAIN, weight_range="7 bits"),
+    "… … 8 bits: saturates without VNNI": replace(PLAIN, weight_range="8 bits"),
+    "… … s8s8, 8 bits": replace(PLAIN, activations="int8", weight_range="8 bits"),
+    "… … u8u8, 8 bits": replace(PLAIN, weights="uint8", weight_range="8 bits"),
 }
 
 

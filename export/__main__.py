@@ -187,6 +187,7 @@ def _finish(
         parity=parity.summary() | ({"allowed_worse": worse} if worse else {}),
         golden=golden_answers(original, classifier),
     )
+    del classifier  # Windows replaces no file that a session has mapped
     seal(model, spec, path)
     (folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
     return parity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,9 @@ def seal(model: onnx.ModelProto, spec: Spec, path: Path) -> None:
     describe(model, replace(spec, sha256="0" * 64))
     unsealed = model.SerializeToString()
     describe(model, replace(spec, sha256=hashlib.sha256(unsealed).hexdigest()))
-    path.write_bytes(model.SerializeToString())
+    beside = path.with_suffix(".part")
+    beside.write_bytes(model.SerializeToString())
+    os.replace(beside, path)  # a session that has the file's weights mapped keeps those that it has
 
 
 def describe(model: onnx.ModelProto, spec: Spec) -> None:

@@ -3,6 +3,9 @@
 Processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and
 saturates: 2 · 255 · 127 does not fit. onnxruntime's ``reduce_range`` gives every weight 7 bits, as if the largest had the
 largest for a neighbour. Here a channel's scale is as fine as its own neighbours allow: no two of one sign sum to over 128.
+
+A block of a ResNet adds to what it was given. What it adds is rounded, the sum is not: its rounding would stay in all the
+blocks after it.
 ``python -m benchmarks.quantization`` compares schemes.
 """
 
@@ -21,10 +24,9 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from .equalize import equalize
+from .rounding import round_weights
 
-_QUANTIZED = ("Conv", "Add", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
-_SHOWING_RANGES = 64  # photos
+_QUANTIZED = ("Conv", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
@@ -37,7 +39,8 @@ class Scheme:
     weight_range: str = "pairs"  # pairs: no sum of two neighbours saturates; 7 bits, 8 bits: of each weight by itself
     calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
     percentile: float = 99.999
-    equalized: bool = True  # channels of a tensor are brought to ranges nearer to each other
+    compensated: bool = True  # weights are rounded so that they make up for each other, with weight_range pairs
+    float_sums: bool = True  # what a block adds to its input is rounded, their sum is not
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
@@ -66,9 +69,11 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         onnx.save_model(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         network = onnx.load_model(str(prepared))
-        if scheme.equalized:
-            network = equalize(network, images[:_SHOWING_RANGES])
-            onnx.save_model(network, str(prepared))
+        in_float = _in_float(network, scheme)
+        ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
+        if scheme.compensated:
+            network = round_weights(network, images, {name: largest / 127 for name, largest in ranges.items()})
+        onnx.save_model(network, str(prepared))
         quantize_static(
             str(prepared),
             str(target),
@@ -79,25 +84,54 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
             per_channel=True,
             reduce_range=scheme.weight_range == "7 bits",
             calibrate_method=CalibrationMethod[scheme.calibration],
-            nodes_to_exclude=_before_the_head(network) + (_ends(network) if scheme.float_ends else []),
-            op_types_to_quantize=list(_QUANTIZED),
+            nodes_to_exclude=in_float,
+            op_types_to_quantize=[*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"],
             extra_options={
                 "CalibPercentile": scheme.percentile,
-                "TensorQuantOverrides": _ranges_by_pairs(network) if scheme.weight_range == "pairs" else {},
+                "TensorQuantOverrides": {name: _overrides(largest) for name, largest in ranges.items()},
             },
         )
-        return onnx.load_model(str(target))
+        quantized = onnx.load_model(str(target))
+    if scheme.float_sums:
+        _add_in_float(quantized)
+    return quantized
 
 
-def _ranges_by_pairs(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
-    """For the quantizer: the range of each convolution's channels, so that 127 steps are their largest pair."""
+def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
+    """The names of the nodes that are not quantized: the normalisation, and what the scheme says."""
+    weights = {each.name for each in network.graph.initializer}
+    names = [node.name for node in network.graph.node if node.op_type == "Add" and weights & set(node.input)]
+    return names + (_ends(network) if scheme.float_ends else [])
+
+
+def _add_in_float(model: onnx.ModelProto) -> None:
+    """Let a sum take an earlier sum as it is, rather than as int8 gives it to the convolutions."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = [_unrounded(name, producers) for name in node.input]
+
+
+def _unrounded(name: str, producers: dict[str, onnx.NodeProto]) -> str:
+    """The sum that int8 gives on by this name; any other tensor is itself."""
+    given = producers.get(name)
+    if given is None or given.op_type != "DequantizeLinear" or given.input[0] not in producers:
+        return name
+    source = producers[given.input[0]].input[0]
+    return source if producers[source].op_type in ("Add", "Relu") else name
+
+
+def _ranges_by_pairs(model: onnx.ModelProto, in_float: list[str]) -> dict[str, NDArray[np.float64]]:
+    """For each convolution's weight the range of its channels, float64 [channels], so that 127 steps are their largest pair."""
     weights = {init.name: init for init in model.graph.initializer}
-    used = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights}
-    ranges = {name: pair_sums(onnx.numpy_helper.to_array(weights[name])) for name in used}
-    return {
-        name: [{"axis": 0, "rmin": np.float32(-largest), "rmax": np.float32(largest)} for largest in channels]
-        for name, channels in ranges.items()
-    }
+    layers = [node for node in model.graph.node if node.op_type == "Conv" and node.name not in in_float]
+    used = {node.input[1] for node in layers} & set(weights)
+    return {name: pair_sums(onnx.numpy_helper.to_array(weights[name])) for name in used}
+
+
+def _overrides(ranges: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The ranges of a weight's channels, as the quantizer takes them."""
+    return [{"axis": 0, "rmin": np.float32(-largest), "rmax": np.float32(largest)} for largest in ranges]
 
 
 def pair_sums(weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,18 +143,6 @@ def pair_sums(weights: NDArray[Any]) -> NDArray[np.float64]:
     pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
     sums: NDArray[np.float64] = np.maximum(pairs.clip(min=0).sum(2), -pairs.clip(max=0).sum(2)).max(1)
     return sums
-
-
-def _before_the_head(model: onnx.ModelProto) -> list[str]:
-    """Names of the additions and activations whose values go to the head alone, in float: to round them serves nobody."""
-    names = []
-    users = {name: [n for n in model.graph.node if name in n.input] for n in model.graph.node for name in n.output}
-    quantized = {node.name for node in model.graph.node if node.op_type in _QUANTIZED}
-    for node in reversed(model.graph.node):
-        if node.op_type in ("Add", "Relu") and not quantized & {user.name for user in users[node.output[0]]}:
-            quantized.discard(node.name)
-            names.append(node.name)
-    return names
 
 
 def _ends(model: onnx.ModelProto) -> list[str]:

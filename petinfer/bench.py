@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import statistics
 import subprocess
@@ -119,7 +120,8 @@ def throughput(classifier: Classifier, batches: Sequence[int], seconds: float = 
 
     Each pair of the two computes for ``seconds`` at least, taking turns with the others a batch each; the median counts.
     """
-    alike = {n: Classifier(classifier.path, classifier.device, n) for n in thread_counts(classifier.threads)}
+    fewer = thread_counts(classifier.threads)[:-1]
+    alike = {n: Classifier(classifier.path, classifier.device, n) for n in fewer} | {classifier.threads: classifier}
     pixels = classifier.pixels(GOLDEN_PHOTO)[np.newaxis]
     times: dict[tuple[int, int], list[float]] = {(size, n): [] for size in batches for n in alike}
     for size, n in times:
@@ -162,9 +164,12 @@ def cold_start(photo: Path, classifier: Classifier, processes: int = 5) -> dict[
     settings = {**alike, "device": classifier.device, "orientation": classifier.orientation}
     command = [sys.executable, "-c", _COLD, str(photo), json.dumps(settings)]
     rows = []
+    environment = {
+        name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"
+    }  # the command's own
     for _ in range(processes):
         start = time.perf_counter()
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
         rows.append((time.perf_counter() - start, *map(float, printed.split())))
     names = ("process", "import", "session", "first answer")
     return {name: statistics.median(column) * 1000 for name, column in zip(names, zip(*rows, strict=True), strict=True)}

@@ -76,10 +76,10 @@ class Classifier:
         opening = Opening(self.path, device, self.threads)
         from . import image, spec  # here, since they take half as long to load as the session, and both can at once
 
-        if orientation not in (None, *spec.ORIENTATIONS):
-            raise ValueError(f"orientation: {orientation!r} is not one of {', '.join(spec.ORIENTATIONS)}")
         image.load_decoders()
         self.session = opening.result()
+        if orientation not in (None, *spec.ORIENTATIONS):
+            raise ValueError(f"orientation: {orientation!r} is not one of {', '.join(spec.ORIENTATIONS)}")
         self.provider: str = self.session.get_providers()[0]
         self.spec = _read_spec(self.session, self.path)
         self.orientation = orientation or self.spec.orientation

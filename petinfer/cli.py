@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -61,9 +62,8 @@ def main() -> None:
 def run() -> None:
     """The command as a process: it leaves when it is done, as taking numpy and onnxruntime apart takes 30 ms more."""
     gc.set_threshold(100_000)  # modules that load leave little garbage, and looking for it costs 10 ms
-    os.environ.setdefault(
-        "OPENBLAS_NUM_THREADS", "1"
-    )  # numpy multiplies nothing here, and its threads spin as they start
+    # numpy multiplies nothing here, and the threads that it would start spin
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status = 0
     try:
         main()
@@ -143,7 +143,6 @@ def classify(
     if all(os.path.isdir(path) for path in paths):
         raise PetinferError(f"{printable(paths[0])}: no photos in this folder (give photos or a folder of photos)")
     failed = 0
-    write = _WRITERS[form or "table"]
 
     def records() -> Iterator[Record]:
         nonlocal failed
@@ -152,14 +151,16 @@ def classify(
             failed += isinstance(answer, PhotoError)
             yield _record(path, answer, top)
 
-    write(_counted(records(), len(paths)), classifier.spec.labels, top)
+    if form is None:  # its errors go to the terminal
+        _write_table(records(), classifier.spec.labels, top)
+    else:
+        _WRITERS[form](_counted(records(), len(paths)), classifier.spec.labels, top)
     context.exit(1 if failed else 0)
 
 
 def _counted(records: Iterator[Record], total: int) -> Iterator[Record]:
-    """The records as they come, under a progress bar where answers go to a file and somebody watches the terminal."""
-    watched = sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty()
-    if total == 1 or not watched:
+    """The records as they come, under a progress bar where they go to a file and somebody watches the terminal."""
+    if sys.stderr is None or not sys.stderr.isatty() or not stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
         yield from records
         return
     with click.progressbar(records, total, label="photos", show_pos=True, file=sys.stderr) as bar:
@@ -251,7 +252,7 @@ def _write_table(records: Iterable[Record], labels: tuple[str, ...], top: int | 
         print(f"{answers}  {printable(record['path'])}", flush=True)
 
 
-_WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv, "table": _write_table}
+_WRITERS = {"json": _write_json, "jsonl": _write_jsonl, "csv": _write_csv}
 
 
 @main.command()
@@ -381,7 +382,8 @@ def _print_latency(classifier: Classifier, latency: Latency) -> None:
     from .bench import roofline, surroundings
 
     _print_surroundings(surroundings(classifier))
-    click.echo(f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy, {latency.peak_memory_mb} MB\n")
+    memory = f", {latency.peak_memory_mb:.0f} MB" if latency.peak_memory_mb else ""
+    click.echo(f"{len(latency.seconds)} queries, {latency.cores_busy:.2f} cores busy{memory}\n")
     table = latency.percentiles()
     click.echo(f"{'ms':10}" + "".join(f"{name:>9}" for name in table["total"]))
     for step, row in table.items():
@@ -400,7 +402,8 @@ def _print_surroundings(about: Record) -> None:
     click.echo(f"\n{Path(about['model']).name}, {about['precision']}, sha256 {about['sha256'][:12]}…{wrong}")
     click.echo(f"{about['provider']}, {about['threads']} threads, {about['decode']} decoding")
     driven = f", {about['governor']}" if about["governor"] else ""
-    click.echo(f"{about['processor']} ({' '.join(about['flags'])}){driven}, load {about['load']}")
+    driven += f", load {about['load']}" if about["load"] is not None else ""
+    click.echo(f"{about['processor']} ({' '.join(about['flags'])}){driven}")
     click.echo(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
 
 

@@ -151,17 +151,20 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
     plugged = [] if providers else _plugin_devices(name, device)
     if device.wheel:  # the whole network or nothing: a node that it lacks would go to the CPU in silence
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    before = _identity(path)
     try:
         if plugged:
             options.add_provider_for_devices(plugged[:1], device.options(threads))
         # alone and without a fallback: onnxruntime would go on with the next provider, after a warning
-        source = _mapped(path.resolve(), options) if name == "cpu" else path
+        source = _mapped(path, options) if name == "cpu" else path
         session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
         problem = " ".join(str(error).split())[:200]
         if name == "cpu":
             raise ModelError(f"{path}: onnxruntime cannot load it: {problem} (export it again)") from error
         raise DeviceError(f"device {name}: cannot load {path}: {problem} (petinfer runs with --device cpu)") from error
+    if _identity(path) != before:
+        raise ModelError(f"{path}: was replaced while it was loaded (load it again)")
     if session.get_providers()[0] != device.provider:
         problem = f"{device.provider} did not start, its driver or library is missing"
         raise DeviceError(f"device {name}: {problem} (petinfer runs with --device cpu)")
@@ -170,12 +173,19 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
 
 def _mapped(path: Path, options: onnxruntime.SessionOptions) -> bytes | Path:
     """What to give to onnxruntime so that it maps the weights; the path itself where the file is no ONNX message."""
+    target = path.resolve()  # onnxruntime takes no weights from beyond a symbolic link
     try:
-        message = without_weights(path)
+        message = without_weights(target)
     except (OSError, ValueError, IndexError):
         return path  # onnxruntime says what is wrong
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(target.parent))
     return message
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """What changes with a file's content: where weights lie is read before onnxruntime maps them."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

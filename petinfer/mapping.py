@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .protobuf import field, fields, number
 
-_LARGE = 2**12  # bytes of a tensor that is worth a reference
+LARGE = 2**12  # bytes of a tensor that is worth a reference
 _GRAPH, _INITIALIZER = 7, 5  # fields of onnx.ModelProto and onnx.GraphProto
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14  # of onnx.TensorProto
 _EXTERNAL = 1  # a value of the last
@@ -33,16 +33,16 @@ def without_weights(path: Path) -> bytes:
 def _replaced(data: mmap.mmap, start: int, end: int, inside: tuple[int, ...], name: str) -> bytes:
     """The message at ``start`` to ``end``; ``inside`` are the fields that lead from it to tensors."""
     wanted = inside[0] if inside else _RAW_DATA
-    parts, kept = [], start
+    parts, last, kept = [], b"", start
     for found, begin, payload, after in fields(data, start, end):
-        if found == wanted and after - payload >= _LARGE:
+        if found == wanted and after - payload >= LARGE:
             parts.append(data[kept:begin])
             if inside:
                 parts.append(field(found, _replaced(data, payload, after, inside[1:], name)))
             else:
-                parts.append(_reference(name, payload, after - payload))
+                last = _reference(name, payload, after - payload)  # of two data_locations, the last counts
             kept = after
-    return b"".join([*parts, data[kept:end]])
+    return b"".join([*parts, data[kept:end], last])
 
 
 def _reference(name: str, offset: int, length: int) -> bytes:

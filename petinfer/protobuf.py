@@ -40,20 +40,22 @@ def _read_varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     """The number at ``at``, seven bits a byte, the lowest first; and where it ends."""
     value = shift = 0
     while (byte := data[at]) > 127:
+        if shift == 63:
+            raise ValueError("a number of more than ten bytes")
         value |= (byte & 127) << shift
         shift += 7
         at += 1
     return value | byte << shift, at + 1
 
 
-def field(number: int, payload: bytes) -> bytes:
+def field(tag: int, payload: bytes) -> bytes:
     """A field of bytes: a text, or a message."""
-    return _varint(number << 3 | _BYTES) + _varint(len(payload)) + payload
+    return _varint(tag << 3 | _BYTES) + _varint(len(payload)) + payload
 
 
-def number(number: int, value: int) -> bytes:
+def number(tag: int, value: int) -> bytes:
     """A field of a number."""
-    return _varint(number << 3 | _VARINT) + _varint(value)
+    return _varint(tag << 3 | _VARINT) + _varint(value)
 
 
 def _varint(value: int) -> bytes:

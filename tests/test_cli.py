@@ -166,10 +166,11 @@ def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
-def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path) -> None:
+def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_path: Path) -> None:
     import pty
 
     screen, terminal = pty.openpty()
+    os.set_blocking(screen, False)
     command = [
         sys.executable,
         "-c",
@@ -178,8 +179,10 @@ def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path) -> Non
         "--jsonl",
         *[str(cat_photo)] * 3,
     ]
-    answers = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True).stdout
-    assert [json.loads(line)["label"] for line in answers.splitlines()] == ["cat"] * 3
+    with (tmp_path / "answers.jsonl").open("w") as answers:
+        subprocess.run(command, stdout=answers, stderr=terminal, check=True)
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["label"] for line in lines] == ["cat"] * 3
     assert "3/3" in os.read(screen, 10_000).decode()
 
 

@@ -336,22 +336,14 @@ def test_lr_find_shows_a_rate_and_its_plot_and_does_not_train(
 
 
 def test_two_processes_train_one_learner(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
-    """fastai's ``distrib_ctx`` under accelerate, over gloo on the CPU."""
+    """fastai's ``distrib_ctx``, over gloo on the CPU."""
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"arch": "resnet18", "size": 64, "batch_size": 8}))
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--data", drawn_photos, "--weights", weights, "--out", tmp_path / "run", "--recipe", recipe]
-    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train", *options]
+    command = [*launch, "-m", "train", *options]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" photos to train on, ") == 2  # each of the two says so
     assert done.stdout.count("Is this a cat?: ") == 1
     assert len(json.loads((tmp_path / "run" / "recipe.json").read_text())["outcome"]["log"]) == 2

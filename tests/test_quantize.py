@@ -9,10 +9,12 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
+import export.quantize
 from export.graph import export_graph, macs
 from export.half import to_half
 from export.learner import load_original
 from export.quantize import Scheme, pair_sums, quantize, saturating_weights
+from export.rounding import round_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -63,7 +65,38 @@ def test_what_the_head_alone_takes_is_not_rounded(fp32: onnx.ModelProto, images:
     assert {producers[pool.input[0]].op_type for pool in pools} == {"Relu"}
 
 
-def test_the_input_and_the_normalisation_stay_as_they_are(fp32: onnx.ModelProto, images: np.ndarray) -> None:
+def test_the_file_holds_the_weights_that_were_rounded(
+    fp32: onnx.ModelProto, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quantizer rounds to the same steps, which changes nothing any more."""
+    seen: list[onnx.ModelProto] = []
+    monkeypatch.setattr(
+        export.quantize, "round_weights", lambda *arguments: seen.append(round_weights(*arguments)) or seen[0]
+    )
+    model = quantize(fp32, images)
+    held = {init.name: onnx.numpy_helper.to_array(init).astype(np.float64) for init in model.graph.initializer}
+    rounded = {init.name: onnx.numpy_helper.to_array(init) for init in seen[0].graph.initializer}
+    names = [
+        name.removesuffix("_quantized") for name, values in held.items() if values.ndim == 4 and "_quantized" in name
+    ]
+    assert len(names) == 36
+    for name in names:
+        value = held[f"{name}_quantized"] * held[f"{name}_scale"][:, None, None, None]
+        np.testing.assert_allclose(value, rounded[name], rtol=1e-5, atol=1e-7)
+
+
+def test_the_normalisation_and_sums_are_not_rounded(fp32: onnx.ModelProto, images: np.ndarray) -> None:
+    model = quantize(fp32, images)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    sums = [node for node in model.graph.node if node.op_type == "Add"]
+    assert len(sums) == 17  # of the normalisation, and of ResNet-34's 16 blocks
+    rounded = [producers[name] for node in sums for name in node.input if name in producers]
+    rounded = [producers[node.input[0]] for node in rounded if node.op_type == "DequantizeLinear"]
+    sources = [producers[node.input[0]].op_type for node in rounded if node.op_type == "QuantizeLinear"]
+    assert sorted(set(sources)) == ["Conv", "MaxPool"] and len(sources) == 16 + 3 + 1  # blocks, shortcuts, the pool
+
+
+def test_the_input_and_the_outputs_stay_as_they_are(fp32: onnx.ModelProto, images: np.ndarray) -> None:
     model = quantize(fp32, images)
     (entry,) = model.graph.input
     assert (entry.name, entry.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)

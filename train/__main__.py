@@ -106,7 +106,7 @@ def train(
         data, weights, test = _sources_of(out, data, weights, test)
     tests = _sound(find_photos(test, recipe.labels)) if test else []
     folder = data or fetch_pets()
-    split, photos = _photos(folder, recipe, split, limit)
+    split, photos = _photos_before(folder, out) if resume else _photos(folder, recipe, split, limit)
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(folder, split, recipe), recipe, weights)
     first = not rank_distrib()  # of several processes, the first writes
@@ -118,7 +118,7 @@ def train(
     sources = {name: path and str(path) for name, path in (("data", data), ("weights", weights), ("test", test))}
     if first and not resume:
         split.save(out / "split.json")
-        write_json(out / "recipe.json", {"settings": as_settings(recipe), "sources": sources})
+        write_json(out / "recipe.json", {"settings": as_settings(recipe), "sources": sources, "photos": photos})
     checkpoint = Checkpoint(out / "checkpoint.pth", resume)
     teaching = _teaching(recipe, weights, out)
     completed = fine_tune(learn, recipe, checkpoint, teaching)
@@ -169,7 +169,7 @@ def _plan(
             raise TrainingError(
                 "--resume: goes on with the settings of the run (leave the others out, or begin another run)"
             )
-        return Recipe.load(out / "recipe.json"), Split.load(out / "split.json")
+        return Recipe.load(out / "recipe.json"), None
     if (out / "recipe.json").exists():
         raise TrainingError(f"{out}: holds a run already (another --out, or --resume to go on with it)")
     recipe = Recipe(**(load_settings(recipe_file) if recipe_file else {}) | given)
@@ -187,6 +187,8 @@ def _photos(folder: Path, recipe: Recipe, split: Split | None, limit: int | None
     broken = [photo.relative_to(folder).as_posix() for photo in sorted(set(found) - set(sound))]
     require_two_labels(sound, recipe.labels, folder)
     split = split.without(broken) if split else random_split(sound, folder, recipe)
+    if not split.train or not split.valid:
+        raise TrainingError(f"{folder}: no photo of one side of the split can be decoded (give another --split)")
     twins = near_duplicates(folder, split)
     _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate;")
     _say(f"{len({valid for _, valid in twins})} of these look like one of those, and flatter the validation error")
@@ -198,6 +200,15 @@ def _photos(folder: Path, recipe: Recipe, split: Split | None, limit: int | None
         "split_sha256": split.sha256,
         "folder": str(folder),
     }
+
+
+def _photos_before(folder: Path, out: Path) -> tuple[Split, dict[str, Any]]:
+    """The split of a run that goes on, and what it told of the photos; they must be as they were."""
+    split = Split.load(out / "split.json")
+    require_photos(folder, split)
+    if broken := find_broken([folder / name for name in (*split.train, *split.valid)]):
+        raise TrainingError(f"{broken[0]}: can no longer be decoded (put it back as it was, or begin another run)")
+    return split, load_content(out / "recipe.json")["photos"]
 
 
 def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Any]:

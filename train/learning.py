@@ -296,6 +296,12 @@ class Checkpoint(Callback):
             parts |= self.learn.distillation.parts()
         return parts
 
+    def _shuffling(self) -> random.Random:
+        """What the photos' order is drawn from; among several processes, fastai wraps the DataLoader that has it."""
+        loader = self.dls.train
+        rng: random.Random = loader.rng if hasattr(loader, "rng") else loader.dl.rng
+        return rng
+
     def _state(self) -> dict[str, Any]:
         return {
             "epochs": self.epochs,
@@ -307,7 +313,7 @@ class Checkpoint(Callback):
             ],
             "torch_rng": torch.get_rng_state(),
             "python_rng": random.getstate(),
-            "shuffle_rng": self.dls.train.rng.getstate(),
+            "shuffle_rng": self._shuffling().getstate(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
 
@@ -317,15 +323,9 @@ class Checkpoint(Callback):
         if self.epoch:  # before the first of a `fit`, fastai has cleared the optimizer's state
             self.learn.opt.load_state_dict({"state": saved["state"], "hypers": L(saved["hypers"])})
         torch.set_rng_state(saved["torch_rng"])
-        random.setstate(_as_tuples(saved["python_rng"]))
-        self.dls.train.rng.setstate(_as_tuples(saved["shuffle_rng"]))
+        random.setstate(saved["python_rng"])
+        self._shuffling().setstate(saved["shuffle_rng"])
         self.log = saved["log"]
-
-
-def _as_tuples(state: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A state of Python's ``random``, whose numbers loading gives back as a list."""
-    version, numbers, gauss = state
-    return version, tuple(numbers), gauss
 
 
 def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: list[Callback] | None = None) -> bool:
@@ -354,9 +354,20 @@ def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: 
 
 
 def _across_processes(learn: Learner) -> AbstractContextManager[Any]:
-    """fastai's ``distrib_ctx`` under ``accelerate launch``; batch norms can be synchronised on GPUs alone."""
+    """fastai's ``distrib_ctx``; batch norms can be synchronised on GPUs alone."""
     if not num_distrib():
         return nullcontext()
-    import fastai.distributed  # noqa: F401  gives Learner its distrib_ctx
+    from fastai.distributed import DistributedDL  # which gives Learner its distrib_ctx
 
-    return learn.distrib_ctx(sync_bn=torch.cuda.is_available())  # type: ignore[no-any-return]
+    if torch.cuda.is_available():
+        return learn.distrib_ctx()  # type: ignore[no-any-return]
+    DistributedDL._broadcast = _broadcast
+    return learn.distrib_ctx(sync_bn=False, cpu=True)  # type: ignore[no-any-return]
+
+
+def _broadcast(loader: Any, numbers: list[int], rank: int) -> list[int]:
+    """fastai's ``DistributedDL._broadcast``, which sends them by way of a GPU, even where there is none."""
+    sent = torch.tensor(numbers)
+    torch.distributed.broadcast(sent, rank)
+    told: list[int] = sent.tolist()
+    return told

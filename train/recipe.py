@@ -44,6 +44,10 @@ class Recipe:
                 kind is not bool and isinstance(value, bool)
             ):
                 raise TrainingError(f"recipe: {field.name} is {value!r}, not a {kind.__name__} (see train/recipe.py)")
+        if self.train_size and self.min_scale >= 1:
+            raise TrainingError(
+                "recipe: train_size is of random crops, and min_scale 1 makes none (set min_scale below 1)"
+            )
         if self.labels not in LABELS:
             raise TrainingError(
                 f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"
