@@ -64,7 +64,7 @@ class Photos:
     type=click.Path(path_type=Path),
     help="Photos to calibrate int8 on.  [default: the run's training photos]",
 )
-@click.option("--calibration-photos", type=click.IntRange(1), default=256, show_default=True, help="How many of them.")
+@click.option("--calibration-photos", type=click.IntRange(1), default=512, show_default=True, help="How many of them.")
 @click.option("--limit", type=click.IntRange(1), help="Compare on this many photos.  [default: all]")
 @click.option(
     "--truth",
