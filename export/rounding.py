@@ -120,8 +120,12 @@ def _allowed(steps: Tensor, neighbour: Tensor) -> Tensor:
 
 
 def _factor(together: Tensor) -> Tensor:
-    """The upper Cholesky factor of H's inverse: its row i says how the weights after i make up for the error of i."""
+    """U, upper triangular, with ``U.T @ U`` H's inverse: its row i says how the weights after i make up for the error of i.
+
+    H is ``R @ R.T`` with R upper triangular, the Cholesky factor of H turned by half, turned back; and U is R's inverse.
+    """
     diagonal = together.diagonal()
     diagonal += _DAMPING * diagonal.mean() + 1e-6
-    upper: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(together)), upper=True)
-    return upper
+    upper = torch.linalg.cholesky(together.flip(0, 1)).flip(0, 1)
+    inverse: Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
+    return inverse

@@ -9,12 +9,10 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-import export.quantize
 from export.graph import export_graph, macs
 from export.half import to_half
 from export.learner import load_original
 from export.quantize import Scheme, pair_sums, quantize, saturating_weights
-from export.rounding import round_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -28,6 +26,11 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)
 
 
+@pytest.fixture(scope="module")
+def int8(fp32: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+    return quantize(fp32, images)
+
+
 def test_the_bundled_file_cannot_saturate() -> None:
     model = onnx.load(BUNDLED_MODEL)
     assert saturating_weights(model) == []
@@ -35,8 +38,8 @@ def test_the_bundled_file_cannot_saturate() -> None:
     assert sum(np.prod(init.dims) for init in int8) > 20e6
 
 
-def test_quantized_weights_are_as_fine_as_their_neighbours_allow(fp32: onnx.ModelProto, images: np.ndarray) -> None:
-    model = quantize(fp32, images)
+def test_quantized_weights_are_as_fine_as_their_neighbours_allow(int8: onnx.ModelProto) -> None:
+    model = int8
     assert saturating_weights(model) == []
     weights = [
         init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8 and len(init.dims) > 1
@@ -58,35 +61,15 @@ def test_neighbours_are_those_that_are_multiplied_together() -> None:
     assert pair_sums(-weights).tolist() == [7]
 
 
-def test_what_the_head_alone_takes_is_not_rounded(fp32: onnx.ModelProto, images: np.ndarray) -> None:
-    model = quantize(fp32, images)
+def test_what_the_head_alone_takes_is_not_rounded(int8: onnx.ModelProto) -> None:
+    model = int8
     producers = {name: node for node in model.graph.node for name in node.output}
     pools = [node for node in model.graph.node if node.op_type in ("ReduceMax", "ReduceMean")]
     assert {producers[pool.input[0]].op_type for pool in pools} == {"Relu"}
 
 
-def test_the_file_holds_the_weights_that_were_rounded(
-    fp32: onnx.ModelProto, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The quantizer rounds to the same steps, which changes nothing any more."""
-    seen: list[onnx.ModelProto] = []
-    monkeypatch.setattr(
-        export.quantize, "round_weights", lambda *arguments: seen.append(round_weights(*arguments)) or seen[0]
-    )
-    model = quantize(fp32, images)
-    held = {init.name: onnx.numpy_helper.to_array(init).astype(np.float64) for init in model.graph.initializer}
-    rounded = {init.name: onnx.numpy_helper.to_array(init) for init in seen[0].graph.initializer}
-    names = [
-        name.removesuffix("_quantized") for name, values in held.items() if values.ndim == 4 and "_quantized" in name
-    ]
-    assert len(names) == 36
-    for name in names:
-        value = held[f"{name}_quantized"] * held[f"{name}_scale"][:, None, None, None]
-        np.testing.assert_allclose(value, rounded[name], rtol=1e-5, atol=1e-7)
-
-
-def test_the_normalisation_and_sums_are_not_rounded(fp32: onnx.ModelProto, images: np.ndarray) -> None:
-    model = quantize(fp32, images)
+def test_the_normalisation_and_sums_are_not_rounded(int8: onnx.ModelProto) -> None:
+    model = int8
     producers = {name: node for node in model.graph.node for name in node.output}
     sums = [node for node in model.graph.node if node.op_type == "Add"]
     assert len(sums) == 17  # of the normalisation, and of ResNet-34's 16 blocks
@@ -96,8 +79,8 @@ def test_the_normalisation_and_sums_are_not_rounded(fp32: onnx.ModelProto, image
     assert sorted(set(sources)) == ["Conv", "MaxPool"] and len(sources) == 16 + 3 + 1  # blocks, shortcuts, the pool
 
 
-def test_the_input_and_the_outputs_stay_as_they_are(fp32: onnx.ModelProto, images: np.ndarray) -> None:
-    model = quantize(fp32, images)
+def test_the_input_and_the_outputs_stay_as_they_are(int8: onnx.ModelProto) -> None:
+    model = int8
     (entry,) = model.graph.input
     assert (entry.name, entry.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
     assert [entry.name for entry in model.graph.output] == ["probabilities", "logits"]

@@ -32,7 +32,7 @@ from .data import (  # noqa: E402
 )
 from .errors import TrainingError  # noqa: E402
 from .evaluation import Evaluation, evaluate  # noqa: E402
-from .learning import Checkpoint, fine_tune, make_learner, seed_everything  # noqa: E402
+from .learning import Checkpoint, fine_tune, make_learner, part_from_other_processes, seed_everything  # noqa: E402
 from .recipe import Recipe, as_settings, load_content, load_settings  # noqa: E402
 from .report import write_report  # noqa: E402
 from .saving import load, save, versions, write_json  # noqa: E402
@@ -122,6 +122,7 @@ def train(
     checkpoint = Checkpoint(out / "checkpoint.pth", resume)
     teaching = _teaching(recipe, weights, out)
     completed = fine_tune(learn, recipe, checkpoint, teaching)
+    part_from_other_processes()
     if not first:
         return completed
     for distillation in teaching:
@@ -170,7 +171,7 @@ def _plan(
                 "--resume: goes on with the settings of the run (leave the others out, or begin another run)"
             )
         return Recipe.load(out / "recipe.json"), None
-    if (out / "recipe.json").exists():
+    if not rank_distrib() and (out / "recipe.json").exists():  # of several processes, the first writes it
         raise TrainingError(f"{out}: holds a run already (another --out, or --resume to go on with it)")
     recipe = Recipe(**(load_settings(recipe_file) if recipe_file else {}) | given)
     return recipe, Split.load(split_file) if split_file else None

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torchvision
 from fastai.callback.channelslast import ChannelsLast
+from fastai.distributed import DistributedDL, teardown_distrib  # which gives Learner its distrib_ctx
 from fastai.vision.all import (
     Callback,
     CancelEpochException,
@@ -357,8 +358,6 @@ def _across_processes(learn: Learner) -> AbstractContextManager[Any]:
     """fastai's ``distrib_ctx``; batch norms can be synchronised on GPUs alone."""
     if not num_distrib():
         return nullcontext()
-    from fastai.distributed import DistributedDL  # which gives Learner its distrib_ctx
-
     if torch.cuda.is_available():
         return learn.distrib_ctx()  # type: ignore[no-any-return]
     DistributedDL._broadcast = _broadcast
@@ -371,3 +370,10 @@ def _broadcast(loader: Any, numbers: list[int], rank: int) -> list[int]:
     torch.distributed.broadcast(sent, rank)
     told: list[int] = sent.tolist()
     return told
+
+
+def part_from_other_processes() -> None:
+    """What comes after training is the first process's alone; fastai would wait for the others' share of each answer."""
+    if num_distrib():
+        teardown_distrib()
+        del os.environ["WORLD_SIZE"]
