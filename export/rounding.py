@@ -98,20 +98,19 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 def _rounded(weights: Tensor, together: Tensor, steps: Tensor) -> Tensor:
     """One convolution's weights, float64 [outputs, inputs, height, width], each a multiple of its output's step."""
     shape = weights.movedim(1, -1).shape
-    steps = torch.where(steps > 0, steps, 1.0)[:, None]  # an output whose weights are all zero has no step
-    rows = weights.movedim(1, -1).flatten(1) / steps
+    steps = torch.where(steps > 0, steps, 1.0)  # an output whose weights are all zero has no step
+    values = (weights.movedim(1, -1).flatten(1).T / steps).contiguous()  # [inputs, outputs]
     upper = _factor(together.double())
-    for start in range(0, rows.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, rows.shape[1])
-        errors = torch.zeros(len(rows), stop - start, dtype=torch.float64)
+    for start in range(0, len(values), _BLOCK):
+        stop = min(start + _BLOCK, len(values))
+        errors = torch.zeros_like(values[start:stop])
         for i in range(start, stop):
-            wanted = rows[:, i].clone()
-            kept = _allowed(wanted.round(), rows[:, i - 1] if i % 2 else torch.zeros_like(wanted))
-            errors[:, i - start] = (wanted - kept) / upper[i, i]
-            rows[:, i:stop] -= torch.outer(errors[:, i - start], upper[i, i:stop])
-            rows[:, i] = kept
-        rows[:, stop:] -= errors @ upper[start:stop, stop:]
-    return (rows * steps).reshape(shape).movedim(-1, 1)
+            kept = _allowed(values[i].round(), values[i - 1] if i % 2 else torch.zeros_like(values[i]))
+            errors[i - start] = (values[i] - kept) / upper[i, i]
+            values[i:stop] -= torch.outer(upper[i, i:stop], errors[i - start])
+            values[i] = kept
+        values[stop:] -= upper[start:stop, stop:].T @ errors
+    return (values * steps).T.reshape(shape).movedim(-1, 1)
 
 
 def _allowed(steps: Tensor, neighbour: Tensor) -> Tensor:
