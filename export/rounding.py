@@ -57,7 +57,7 @@ def _inputs_together(
 ) -> dict[str, Tensor]:
     """By each layer's weight: H, the sum over places and photos of its inputs' outer product, float32 [inputs, inputs]."""
     names = sorted({node.input[0] for node in layers})
-    session = watching(model, names)
+    session = _watching(model, names)
     kernels = {each.name: tuple(each.dims[2:]) for each in model.graph.initializer}
     generator = torch.Generator().manual_seed(0)
     found: dict[str, Tensor] = {}
@@ -69,7 +69,7 @@ def _inputs_together(
     return found
 
 
-def watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
+def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
     """A session of the model that gives these tensors too, after the model's own outputs."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)

@@ -164,9 +164,8 @@ def cold_start(photo: Path, classifier: Classifier, processes: int = 5) -> dict[
     settings = {**alike, "device": classifier.device, "orientation": classifier.orientation}
     command = [sys.executable, "-c", _COLD, str(photo), json.dumps(settings)]
     rows = []
-    environment = {
-        name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"
-    }  # the command's own
+    # that variable is the command's own, and a program that embeds petinfer has none
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     for _ in range(processes):
         start = time.perf_counter()
         printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
