@@ -31,23 +31,30 @@ class PixelsToAnswers(nn.Module):
     rows: Tensor | None
     columns: Tensor | None
 
-    def __init__(self, model: nn.Module, statistics: Statistics | None, resampling: Resampling | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, width: int, statistics: Statistics | None, resampling: Resampling | None = None
+    ) -> None:
         super().__init__()
         rows, columns = resampling or (None, None)
         self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
         self.register_buffer("columns", None if columns is None else torch.from_numpy(columns.T.copy()))
         self.model = _with_plain_pooling(model)
         mean, std = statistics or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same
-        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1))
-        self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1))
+        # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same, of whole lines:
+        # onnxruntime takes twenty times as long to repeat three values as to take as many as it needs
+        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).repeat(width))
+        self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Resample where the Learner does, normalise, classify, softmax."""
-        pixels = image.permute(0, 3, 1, 2).float()
+        """Normalise, resample where the Learner does, classify, softmax.
+
+        The Learner resamples first, which is the same: each result's weights sum to 1.
+        """
+        lines = image.flatten(2).float() * self.scale + self.shift
+        pixels = lines.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
         if self.rows is not None and self.columns is not None:
             pixels = self.rows @ pixels @ self.columns
-        logits = self.model(pixels * self.scale + self.shift)
+        logits = self.model(pixels)
         return logits.softmax(1), logits
 
 
@@ -75,7 +82,7 @@ def export_graph(original: Original) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            PixelsToAnswers(copy.deepcopy(original.model), original.statistics, original.resampling).eval(),
+            PixelsToAnswers(copy.deepcopy(original.model), width, original.statistics, original.resampling).eval(),
             (example,),
             input_names=["image"],
             output_names=["probabilities", "logits"],

@@ -25,6 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .rounding import round_weights
+from .stem import merge_pixels
 
 _QUANTIZED = ("Conv", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -69,6 +70,7 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         onnx.save_model(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         network = onnx.load_model(str(prepared))
+        merge_pixels(network, *images.shape[1:3])
         in_float = _in_float(network, scheme)
         ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
         if scheme.compensated:

@@ -98,8 +98,8 @@ def test_a_file_that_answers_otherwise_is_refused_and_not_put_in_place(
 import sys, torch
 import export.graph as graph
 honest = graph.PixelsToAnswers.__init__
-def wrong_mean(self, model, statistics, resampling=None):
-    honest(self, model, ((-2.0, 0.0, 2.0), statistics[1]), resampling)
+def wrong_mean(self, model, width, statistics, resampling=None):
+    honest(self, model, width, ((-2.0, 0.0, 2.0), statistics[1]), resampling)
 graph.PixelsToAnswers.__init__ = wrong_mean
 from export.__main__ import main
 main(sys.argv[1:])
