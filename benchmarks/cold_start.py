@@ -25,7 +25,7 @@ from .question import command
 
 TIME, MEMORY = "cold start", "peak memory"
 
-_PETINFER = "from petinfer.cli import run; run()"
+_PETINFER = "from petinfer.__main__ import run; run()"
 _IMPORTS = "import numpy, PIL.Image, onnxruntime"
 _FASTAI = """
 import sys

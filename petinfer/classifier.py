@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "pets-int8.onnx"
+
+_Asked: TypeAlias = "tuple[Path, str, int]"
+_begun: dict[_Asked, Opening] = {}
 
 DECODES = ("exact", "fast")
 BATCH = 8  # photos of a stream that go through the network together
@@ -70,10 +73,9 @@ class Classifier:
     ) -> None:
         if decode not in DECODES:
             raise ValueError(f"decode: {decode!r} is not one of {', '.join(DECODES)}")
-        self.device, self.decode = device, decode
-        self.threads = thread_count(threads)
-        self.path = Path(BUNDLED_MODEL if model is None else model)
-        opening = Opening(self.path, device, self.threads)
+        self.decode = decode
+        asked = self.path, self.device, self.threads = _session_of(model, device, threads)
+        opening = _begun.pop(asked, None) or Opening(*asked)
         from . import image, spec  # here, since they take half as long to load as the session, and both can at once
 
         image.load_decoders()
@@ -182,6 +184,21 @@ class Classifier:
         order = np.argsort(-row, kind="stable")
         ranked = {self.spec.labels[i]: float(row[i]) for i in order}
         return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
+
+
+def begin(model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None) -> None:
+    """Begin to open the session of a `Classifier` that is made later with the same arguments; other work can go on meanwhile.
+
+    Raises:
+        DeviceError: the number of threads cannot be had. What else is wrong, the Classifier tells.
+    """
+    asked = _session_of(model, device, threads)
+    if asked not in _begun:
+        _begun[asked] = Opening(*asked)
+
+
+def _session_of(model: str | os.PathLike[str] | None, device: str, threads: int | None) -> _Asked:
+    return Path(BUNDLED_MODEL if model is None else model), device, thread_count(threads)
 
 
 def _read_spec(session: onnxruntime.InferenceSession, path: Path) -> Spec:

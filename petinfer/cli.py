@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import json
 import os
@@ -20,6 +19,8 @@ import click
 from . import DeviceError, PetinferError, PhotoError, __version__
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from . import Classifier, Prediction
     from .bench import Latency
     from .verify import Verdict
@@ -57,26 +58,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-
-
-def run() -> None:
-    """The command as a process: it leaves when it is done, as taking numpy and onnxruntime apart takes 30 ms more."""
-    gc.set_threshold(100_000)  # modules that load leave little garbage, and looking for it costs 10 ms
-    # numpy multiplies nothing here, and the threads that it would start spin
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    status = 0
-    try:
-        main()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.flush()
-    except OSError as error:
-        if error.errno != errno.EPIPE:  # of a closed pipe, click told already
-            os.write(2, f"Error: cannot write: {error.strerror} (check where the answers go)\n".encode())
-            status = 2
-    os._exit(status)
 
 
 def model_options(command: _Command) -> _Command:
@@ -133,20 +114,21 @@ def classify(
     PHOTO is a file, a folder (all photos below it, in the order of their names) or - for a photo on standard input.
     Exits with 1 when a photo could not be read; all others are answered.
     """
-    from . import Classifier
+    from .classifier import Classifier, begin
     from .image import printable
 
-    classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact")
     if photos.count("-") > 1:
         raise click.UsageError("standard input (-) can be read once")
+    begin(model, device, threads)
     paths = list(_photos(photos))
+    sources = map(_source, paths) if len(paths) > 1 else iter([_decoded(_source(paths[0]), fast_decode)])
+    classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact")
     if all(os.path.isdir(path) for path in paths):
         raise PetinferError(f"{printable(paths[0])}: no photos in this folder (give photos or a folder of photos)")
     failed = 0
 
     def records() -> Iterator[Record]:
         nonlocal failed
-        sources = (_standard_input() if path == "-" else path for path in paths)
         for path, answer in zip(paths, classifier.predict_stream(sources), strict=True):
             failed += isinstance(answer, PhotoError)
             yield _record(path, answer, top)
@@ -190,9 +172,21 @@ def _photos(arguments: Iterable[str]) -> Iterator[str]:
             yield argument
 
 
-def _standard_input() -> bytes:
-    """The bytes on standard input; none where it is closed."""
+def _source(path: str) -> str | bytes:
+    """The path, or for ``-`` the bytes on standard input; none where it is closed."""
+    if path != "-":
+        return path
     return b"" if sys.stdin is None else sys.stdin.buffer.read()
+
+
+def _decoded(source: str | bytes, fast_decode: bool) -> str | bytes | Image:
+    """A single photo, decoded while the session opens; itself where that must wait for the model, or does not work."""
+    from .image import decode
+
+    try:
+        return source if fast_decode else decode(source)
+    except PhotoError:  # which the classifier tells in its turn
+        return source
 
 
 def _record(path: str, answer: Prediction | PhotoError, top: int | None) -> Record:

@@ -193,10 +193,20 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it too
-    # a spinning thread takes a core from its host program
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in _spinning().items():
+        options.add_session_config_entry(f"session.intra_op.{name}", value)
     options.add_session_config_entry("session.prepack.enable_parallel", "1")
     return options
+
+
+def _spinning() -> dict[str, str]:
+    """How long a thread looks for the next layer's work before it sleeps: 20 us, which bridge two layers.
+
+    Left to itself it spins for a millisecond, and takes a core from its host program. Before 1.26, onnxruntime spins so or
+    not at all.
+    """
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    return {"allow_spinning": "1", "spin_duration_us": "20"} if version >= (1, 26) else {"allow_spinning": "0"}
 
 
 def _built_in(device: Device) -> bool:

@@ -132,6 +132,24 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[b
     return subprocess.run(program, capture_output=True, env=os.environ | environment)
 
 
+@pytest.mark.parametrize("options", [[], ["--threads", "1"], ["--fast-decode", "--upright"]])
+def test_the_process_answers_as_the_command(options: list[str], lying_photo: Path) -> None:
+    """It opens the session before it knows the options, or decodes the photo before it has the session."""
+    command = [sys.executable, "-m", "petinfer", "classify", "--json", *options, str(lying_photo)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == json.loads(petinfer("classify", "--json", *options, lying_photo).stdout)
+
+
+def test_the_process_tells_errors_as_the_command(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"no photo")
+    command = [sys.executable, "-m", "petinfer", "classify"]
+    for arguments, status in ([tmp_path / "photo.jpg"], 1), ([tmp_path / "photo.jpg", "--threads", "0"], 2):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert done.stderr == petinfer("classify", *arguments).stderr
+
+
 @pytest.mark.parametrize("form", [[], ["--json"], ["--jsonl"], ["--csv"]])
 def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
     form: list[str], cat_photo: Path, tmp_path: Path
@@ -174,7 +192,7 @@ def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_pa
     command = [
         sys.executable,
         "-c",
-        "from petinfer.cli import run; run()",
+        "from petinfer.__main__ import run; run()",
         "classify",
         "--jsonl",
         *[str(cat_photo)] * 3,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from petinfer import Classifier, DeviceError, ModelError
-from petinfer.device import AUTO, DEVICES, available_devices
+from petinfer.device import AUTO, DEVICES, available_devices, session_options
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4096])
@@ -32,6 +32,19 @@ def test_a_device_that_is_not_there_is_told_and_nothing_falls_back() -> None:
 def test_auto_ends_on_the_processor_where_there_is_nothing_else() -> None:
     assert available_devices() == ["cpu"]
     assert Classifier(device="auto").provider == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("version", "microseconds"), [("1.22.0", None), ("1.25.1", None), ("1.26.0", "20"), ("2.0.0", "20")]
+)
+def test_a_thread_that_waits_spins_for_a_moment_or_not_at_all(
+    version: str, microseconds: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where onnxruntime does not know the moment, it would spin for a millisecond."""
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    expected = {"allow_spinning": "1", "spin_duration_us": microseconds} if microseconds else {"allow_spinning": "0"}
+    options = session_options(2)
+    assert {name: options.get_session_config_entry(f"session.intra_op.{name}") for name in expected} == expected
 
 
 def test_auto_tries_devices_that_are_known_and_the_processor_last() -> None:

@@ -72,6 +72,7 @@ def test_inside_the_package_imports_go_one_way() -> None:
         "verify",
         "bench",
         "cli",
+        "__main__",
     )
     assert {*order, "__init__"} == {path.stem for path in (REPOSITORY / "petinfer").glob("*.py")}
     rank = {name: place for place, name in enumerate(order)}
