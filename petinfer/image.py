@@ -45,8 +45,9 @@ def load_decoders() -> None:
 
 def name_of(photo: Photo) -> str:
     """What a message calls the photo: its path where it has one, on one line."""
-    path = isinstance(photo, str | os.PathLike)
-    return printable(os.fspath(photo) if path else str(getattr(photo, "name", "") or "photo"))  # type: ignore[arg-type]
+    if isinstance(photo, str | os.PathLike):
+        return printable(os.fspath(photo))
+    return printable(str(getattr(photo, "filename", "") or getattr(photo, "name", "") or "photo"))
 
 
 def printable(text: str) -> str:
@@ -80,6 +81,8 @@ def decode(photo: Photo, at_least: int | None = None) -> Image.Image:
         if at_least is not None and image is not photo:  # an image of the caller's stays as it is
             image.draft(None, (at_least, at_least))
         image.load()
+        if isinstance(photo, str | os.PathLike):
+            image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
         return image
     except PhotoError:
         raise

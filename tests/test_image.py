@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from petinfer import PhotoError
-from petinfer.image import pixels, read, resize
+from petinfer.image import decode, pixels, read, resize
 from petinfer.spec import Resize
 
 SQUARE = Resize(224, 224)
@@ -103,6 +103,12 @@ def test_a_strip_is_not_padded_until_the_memory_is_full() -> None:
         PhotoError, match="cannot be resized from 60000 x 1 px to 224 x 224: padding would make 59999 x 59999"
     ):
         pixels(Image.new("RGB", (60000, 1)), Resize(224, 224, "pad"), "stored")
+
+
+def test_a_photo_that_is_decoded_already_keeps_its_name(tmp_path: Path) -> None:
+    Image.new("L", (60000, 1)).save(tmp_path / "strip.png")
+    with pytest.raises(PhotoError, match=r"strip\.png: cannot be resized from 60000 x 1 px"):
+        pixels(decode(tmp_path / "strip.png"), Resize(224, 224, "pad"), "stored")
 
 
 def test_one_odd_exif_entry_costs_neither_the_photo_nor_its_turn(lying_photo: Path, tmp_path: Path) -> None:
