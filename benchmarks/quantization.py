@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from dataclasses import replace
@@ -26,7 +25,7 @@ from export.graph import export_graph  # noqa: E402
 from export.learner import load_original  # noqa: E402
 from export.parity import compare, softmax  # noqa: E402
 from export.quantize import Scheme, quantize  # noqa: E402
-from petinfer.device import available_cores  # noqa: E402
+from petinfer.device import available_cores, session_options  # noqa: E402
 from petinfer.image import pixels  # noqa: E402
 from petinfer.machine import processor_name  # noqa: E402
 
@@ -39,6 +38,7 @@ SCHEMES = {
     "… Entropy": replace(CHOSEN, calibration="Entropy"),
     "… first and last convolution in float": replace(CHOSEN, float_ends=True),
     "… sums in int8": replace(CHOSEN, float_sums=False),
+    "… first convolution 7 × 7": replace(CHOSEN, space_to_depth=False),
     "… each weight to its nearest step": PLAIN,
     "… … 7 bits (reduce_range)": replace(PLAIN, weight_range="7 bits"),
     "… … 8 bits: saturates without VNNI": replace(PLAIN, weight_range="8 bits"),
@@ -81,14 +81,8 @@ def main(run: Path, data: Path | None, number: int) -> None:
 
 
 def session(model: bytes) -> onnxruntime.InferenceSession:
-    """A model on the CPU, with the threads that petinfer would take."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
-    options.log_severity_level = 4
-    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
-        file.write(model)
-        file.flush()
-        return onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+    """A model on the CPU, with the threads and options of petinfer's own."""
+    return onnxruntime.InferenceSession(model, session_options(available_cores()), providers=["CPUExecutionProvider"])
 
 
 def answers(each: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float64]:

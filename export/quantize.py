@@ -25,7 +25,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .rounding import round_weights
-from .stem import merge_pixels
+from .stem import space_to_depth
 
 _QUANTIZED = ("Conv", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -42,6 +42,7 @@ class Scheme:
     percentile: float = 99.999
     compensated: bool = True  # weights are rounded so that they make up for each other, with weight_range pairs
     float_sums: bool = True  # what a block adds to its input is rounded, their sum is not
+    space_to_depth: bool = True  # a ResNet's first convolution goes over the channels of 2 x 2 pixels
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
@@ -70,7 +71,8 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         onnx.save_model(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         network = onnx.load_model(str(prepared))
-        merge_pixels(network, *images.shape[1:3])
+        if scheme.space_to_depth:
+            space_to_depth(network, *images.shape[1:3])
         in_float = _in_float(network, scheme)
         ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
         if scheme.compensated:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .device import Opening
 
 
 def run() -> None:
@@ -13,15 +18,17 @@ def run() -> None:
     gc.set_threshold(100_000)  # modules that load leave little garbage, and looking for it costs 10 ms
     # numpy multiplies nothing here, and the threads that it would start spin
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if sys.argv[1:2] == ["classify"] and not any(each.startswith(_OTHER_SESSION) for each in sys.argv):
-        from .classifier import begin
-
-        begin()  # the session opens while click and the rest load
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # it is ignored in the background
+    if interruptible:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a KeyboardInterrupt would tear an import apart
+    opening = _begin(sys.argv[1:])
     from .cli import main
 
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 0
     try:
-        main()
+        main(obj=opening)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     try:
@@ -34,7 +41,15 @@ def run() -> None:
     os._exit(status)
 
 
-_OTHER_SESSION = ("--model", "--device", "--threads", "--help", "-h")
+def _begin(arguments: list[str]) -> Opening | None:
+    """The bundled model's session, which opens while click and the rest load; None where that is not what is asked for."""
+    others = ("--model", "--device", "--threads", "--help", "-h")
+    if len(arguments) < 2 or arguments[0] != "classify" or any(each.startswith(others) for each in arguments):
+        return None
+    from .classifier import begin
+
+    return begin()
+
 
 if __name__ == "__main__":
     run()

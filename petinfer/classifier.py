@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "pets-int8.onnx"
-
-_Asked: TypeAlias = "tuple[Path, str, int]"
-_begun: dict[_Asked, Opening] = {}
 
 DECODES = ("exact", "fast")
 BATCH = 8  # photos of a stream that go through the network together
@@ -57,6 +54,7 @@ class Classifier:
         orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does as fastai does; None takes what
             the model file says.
         decode: ``exact`` gives the pixels that fastai gives; ``fast`` decodes large JPEGs at a part of their size.
+        opening: what `begin` gave for the same model, device and threads: a session that opens, or is open, by now.
 
     Raises:
         ModelError: the file is missing, damaged, or does not describe itself.
@@ -70,12 +68,13 @@ class Classifier:
         threads: int | None = None,
         orientation: str | None = None,
         decode: str = "exact",
+        opening: Opening | None = None,
     ) -> None:
         if decode not in DECODES:
             raise ValueError(f"decode: {decode!r} is not one of {', '.join(DECODES)}")
         self.decode = decode
-        asked = self.path, self.device, self.threads = _session_of(model, device, threads)
-        opening = _begun.pop(asked, None) or Opening(*asked)
+        opening = opening or begin(model, device, threads)
+        self.path, self.device, self.threads = opening.path, opening.device, opening.threads
         from . import image, spec  # here, since they take half as long to load as the session, and both can at once
 
         image.load_decoders()
@@ -186,19 +185,13 @@ class Classifier:
         return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
 
 
-def begin(model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None) -> None:
-    """Begin to open the session of a `Classifier` that is made later with the same arguments; other work can go on meanwhile.
+def begin(model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None) -> Opening:
+    """Begin to open the session of a `Classifier` that is made later, of its ``opening``; other work can go on meanwhile.
 
     Raises:
         DeviceError: the number of threads cannot be had. What else is wrong, the Classifier tells.
     """
-    asked = _session_of(model, device, threads)
-    if asked not in _begun:
-        _begun[asked] = Opening(*asked)
-
-
-def _session_of(model: str | os.PathLike[str] | None, device: str, threads: int | None) -> _Asked:
-    return Path(BUNDLED_MODEL if model is None else model), device, thread_count(threads)
+    return Opening(Path(BUNDLED_MODEL if model is None else model), device, thread_count(threads))
 
 
 def _read_spec(session: onnxruntime.InferenceSession, path: Path) -> Spec:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from . import Classifier, Prediction
     from .bench import Latency
+    from .image import Photo
     from .verify import Verdict
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -119,12 +120,13 @@ def classify(
 
     if photos.count("-") > 1:
         raise click.UsageError("standard input (-) can be read once")
-    begin(model, device, threads)
+    opening = context.obj or begin(model, device, threads)
+    single = None if fast_decode or len(photos) > 1 else _decoded(photos[0])
+    classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact", opening)
     paths = list(_photos(photos))
-    sources = map(_source, paths) if len(paths) > 1 else iter([_decoded(_source(paths[0]), fast_decode)])
-    classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact")
     if all(os.path.isdir(path) for path in paths):
         raise PetinferError(f"{printable(paths[0])}: no photos in this folder (give photos or a folder of photos)")
+    sources: Iterable[Photo] = map(_source, paths) if single is None else [single]
     failed = 0
 
     def records() -> Iterator[Record]:
@@ -179,14 +181,14 @@ def _source(path: str) -> str | bytes:
     return b"" if sys.stdin is None else sys.stdin.buffer.read()
 
 
-def _decoded(source: str | bytes, fast_decode: bool) -> str | bytes | Image:
-    """A single photo, decoded while the session opens; itself where that must wait for the model, or does not work."""
+def _decoded(path: str) -> Image | None:
+    """A photo that is decoded while the session opens; None for what is no file, or no photo, as `_source` tells later."""
     from .image import decode
 
     try:
-        return source if fast_decode else decode(source)
-    except PhotoError:  # which the classifier tells in its turn
-        return source
+        return decode(path) if os.path.isfile(path) else None  # a pipe could be read but once
+    except PhotoError:
+        return None
 
 
 def _record(path: str, answer: Prediction | PhotoError, top: int | None) -> Record:

@@ -101,7 +101,7 @@ class Opening(threading.Thread):
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
         super().__init__()
-        self._asked = (path, device, threads)
+        self.path, self.device, self.threads = path, device, threads
         self._session: onnxruntime.InferenceSession | None = None
         self._error: BaseException | None = None
         self.start()
@@ -109,7 +109,7 @@ class Opening(threading.Thread):
     def run(self) -> None:
         """Open it, in the thread."""
         try:
-            self._session = open_session(*self._asked)
+            self._session = open_session(self.path, self.device, self.threads)
         except BaseException as error:
             self._error = error
 
@@ -202,7 +202,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 def _spinning() -> dict[str, str]:
     """How long a thread looks for the next layer's work before it sleeps: 20 us, which bridge two layers.
 
-    Left to itself it spins for a millisecond, and takes a core from its host program. Before 1.26, onnxruntime spins so or
+    Left to itself it spins for milliseconds, and takes a core from its host program. Before 1.26, onnxruntime spins so or
     not at all.
     """
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])

@@ -75,12 +75,12 @@ def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.I
 
 
 def decode(photo: Photo, at_least: int | None = None) -> Image.Image:
-    """The first step of `read`: the photo as it is stored, of whatever mode. Arguments and errors are `read`'s."""
+    """The first step of `read`: a photo, of whatever mode, before it is turned. Arguments and errors are `read`'s."""
     try:
         image = _open(photo)
         if at_least is not None and image is not photo:  # an image of the caller's stays as it is
             image.draft(None, (at_least, at_least))
-        image.load()
+        image.load()  # which turns a TIFF by itself: its EXIF entry is read after that
         if isinstance(photo, str | os.PathLike):
             image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
         return image
@@ -129,7 +129,9 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
     if orientation == "upright":
         image = _turned(image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy, 38 ms for 12 megapixels
+    return (
+        image if image.mode == "RGB" else image.convert("RGB")
+    )  # convert() would copy RGB too, 38 ms for 12 megapixels
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from petinfer import Classifier, ModelError, PhotoError
-from petinfer.classifier import BUNDLED_MODEL, _begun, begin
+from petinfer.classifier import BUNDLED_MODEL, begin
 from petinfer.device import available_cores
 
 
@@ -47,22 +47,17 @@ def test_a_bad_photo_never_costs_the_others(classifier: Classifier, cat_photo: P
     assert first == third
 
 
-def test_a_session_that_was_begun_is_taken_by_the_classifier_that_asks_for_it(cat_photo: Path) -> None:
-    """Once, and by no other: the next Classifier opens its own."""
-    begin(threads=1)
-    begin(threads=1)
-    (opening,) = _begun.values()
-    other = Classifier(device="cpu", threads=1)
-    classifier = Classifier(threads=1)
-    assert (classifier.session is opening.result(), other.session is opening.result()) == (True, False)
-    assert _begun == {}
-    assert classifier.predict(cat_photo) == other.predict(cat_photo)
+def test_a_session_that_was_begun_is_the_classifiers(cat_photo: Path) -> None:
+    opening = begin(threads=1)
+    classifier = Classifier(threads=1, opening=opening)
+    assert classifier.session is opening.result()
+    assert classifier.predict(cat_photo) == Classifier(threads=1).predict(cat_photo)
 
 
-def test_a_session_that_was_begun_and_failed_is_told_by_the_classifier(tmp_path: Path) -> None:
-    begin(tmp_path / "none.onnx")
+def test_what_is_wrong_with_a_session_that_was_begun_is_told_by_the_classifier(tmp_path: Path) -> None:
+    opening = begin(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match=r"none\.onnx: no such model file"):
-        Classifier(tmp_path / "none.onnx")
+        Classifier(tmp_path / "none.onnx", opening=opening)
 
 
 def test_a_batch_of_none_is_empty(classifier: Classifier) -> None:

@@ -128,26 +128,51 @@ def test_standard_input_is_read_once(cat_photo: Path) -> None:
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
-    program = [sys.executable, "-c", "from petinfer.cli import main; main()", *map(str, arguments)]
+    program = [sys.executable, "-m", "petinfer", *map(str, arguments)]
     return subprocess.run(program, capture_output=True, env=os.environ | environment)
 
 
 @pytest.mark.parametrize("options", [[], ["--threads", "1"], ["--fast-decode", "--upright"]])
 def test_the_process_answers_as_the_command(options: list[str], lying_photo: Path) -> None:
     """It opens the session before it knows the options, or decodes the photo before it has the session."""
-    command = [sys.executable, "-m", "petinfer", "classify", "--json", *options, str(lying_photo)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = run("classify", "--json", *options, lying_photo)
+    assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout) == json.loads(petinfer("classify", "--json", *options, lying_photo).stdout)
 
 
-def test_the_process_tells_errors_as_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "status"), [([], 1), (["--threads", "0"], 2), (["--model", "none.onnx"], 2)])
+def test_the_process_tells_errors_as_the_command(options: list[str], status: int, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"no photo")
-    command = [sys.executable, "-m", "petinfer", "classify"]
-    for arguments, status in ([tmp_path / "photo.jpg"], 1), ([tmp_path / "photo.jpg", "--threads", "0"], 2):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (status, "")
-        assert done.stderr == petinfer("classify", *arguments).stderr
+    done = run("classify", tmp_path / "photo.jpg", *options)
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert done.stderr.decode() == petinfer("classify", tmp_path / "photo.jpg", *options).stderr
+
+
+def test_a_pipe_is_read_once_and_after_the_model(cat_photo: Path, tmp_path: Path) -> None:
+    """A second reading would wait for ever, as the first does while nobody writes."""
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    assert run("classify", "--model", "none.onnx", pipe).returncode == 2
+    with subprocess.Popen([sys.executable, "-m", "petinfer", "classify", pipe], stderr=subprocess.PIPE) as process:
+        pipe.write_bytes(cat_photo.read_bytes()[:20000])
+        assert process.stderr is not None and b"image file is truncated" in process.stderr.read()
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("moment", ["numpy", "onnxruntime", "click", "PIL.Image"])
+def test_ctrl_c_is_quiet_while_it_loads(moment: str, cat_photo: Path) -> None:
+    """The signal arrives as that module is found."""
+    code = f"""
+import signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {moment!r}: signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from petinfer.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "classify", str(cat_photo)], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--jsonl"], ["--csv"]])
@@ -165,7 +190,7 @@ def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
 @pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv"])
 def test_a_full_disk_is_one_line_and_exit_2(form: str, cat_photo: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123  a device, not a file
-        program = [sys.executable, "-c", "from petinfer.cli import main; main()", "classify", form, str(cat_photo)]
+        program = [sys.executable, "-m", "petinfer", "classify", form, str(cat_photo)]
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: cannot write: No space left on device") and "Traceback" not in done.stderr
@@ -177,8 +202,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
-    program = f"{sys.executable} -c 'from petinfer.cli import main; main()'"
-    command = f"{program} classify --jsonl {cat_photo} {cat_photo} | head -c 1"
+    command = f"{sys.executable} -m petinfer classify --jsonl {cat_photo} {cat_photo} | head -c 1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("{", "")
 
@@ -191,8 +215,8 @@ def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_pa
     os.set_blocking(screen, False)
     command = [
         sys.executable,
-        "-c",
-        "from petinfer.__main__ import run; run()",
+        "-m",
+        "petinfer",
         "classify",
         "--jsonl",
         *[str(cat_photo)] * 3,

@@ -58,7 +58,7 @@ def test_only_the_command_line_knows_click() -> None:
 
 
 def test_inside_the_package_imports_go_one_way() -> None:
-    """errors ← spec, image, device ← classifier ← the package ← the command line; nothing imports the command line."""
+    """errors ← spec, image, device ← classifier ← the package ← the command line ← the process."""
     order = (
         "errors",
         "spec",

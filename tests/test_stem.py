@@ -1,4 +1,4 @@
-"""A ResNet's first convolution over blocks of pixels: the same network, of which every other kind is left as it is."""
+"""A ResNet's first convolution from space to depth: the same network; every other kind is left as it is."""
 
 from __future__ import annotations
 
@@ -9,22 +9,36 @@ import pytest
 import torch
 from torch import nn
 
-from export.stem import merge_pixels
+from export.stem import space_to_depth
 
 
-def network(convolution: nn.Conv2d, height: int, width: int) -> onnx.ModelProto:
-    """The convolution, on pixels in the order [batch, height, width, channel]."""
-    torch.manual_seed(0)
+class Network(nn.Module):
+    """Convolutions, on pixels in the order [batch, height, width, channel]."""
 
-    class Network(nn.Module):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            """Turn the pixels, and convolve."""
-            turned: torch.Tensor = convolution(image.permute(0, 3, 1, 2))
-            return turned
+    def __init__(self, *convolutions: nn.Module, order: tuple[int, ...] = (0, 3, 1, 2)) -> None:
+        super().__init__()
+        self.convolutions, self.order = nn.Sequential(*convolutions), order
 
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Transpose the pixels, and convolve."""
+        answer: torch.Tensor = self.convolutions(image.permute(self.order))
+        return answer
+
+
+class Again(Network):
+    """What the convolution takes is taken a second time."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Convolve, and add a number of the same pixels."""
+        pixels = image.permute(self.order)
+        return self.convolutions(pixels) + pixels.mean((1, 2, 3), keepdim=True)
+
+
+def exported(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
+    """The network as a graph, for any number of photos."""
     example, batch = torch.zeros(2, height, width, 3), torch.export.Dim("batch")
     program = torch.onnx.export(
-        Network(), (example,), input_names=["image"], dynamic_shapes=({0: batch},), dynamo=True, verbose=False
+        network, (example,), input_names=["image"], dynamic_shapes=({0: batch},), dynamo=True, verbose=False
     )
     assert program is not None
     return program.model_proto
@@ -39,10 +53,11 @@ def answer(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (30, 46)])
 def test_the_sums_are_the_same_at_every_place(height: int, width: int) -> None:
     """At the border too, where the padding is wider by a pixel, and for several photos at once."""
-    model = network(nn.Conv2d(3, 8, 7, 2, 3), height, width)
+    torch.manual_seed(0)
+    model = exported(Network(nn.Conv2d(3, 8, 7, 2, 3)), height, width)
     image = np.random.default_rng(0).random((2, height, width, 3), np.float32)
     expected = answer(model, image)
-    merge_pixels(model, height, width)
+    space_to_depth(model, height, width)
     onnx.checker.check_model(model, full_check=True)
     (convolution,) = (node for node in model.graph.node if node.op_type == "Conv")
     shapes = {each.name: list(each.dims) for each in model.graph.initializer}
@@ -51,17 +66,22 @@ def test_the_sums_are_the_same_at_every_place(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("convolution", "size"),
+    ("network", "size"),
     [
-        (nn.Conv2d(3, 8, 3, 2, 1), (32, 32)),
-        (nn.Conv2d(3, 8, 7, 1, 3), (32, 32)),
-        (nn.Conv2d(3, 8, 7, 2, 2), (32, 32)),
-        (nn.Conv2d(3, 8, 7, 2, 3), (33, 32)),
+        (Network(nn.Conv2d(3, 8, 3, 2, 1)), (32, 32)),
+        (Network(nn.Conv2d(3, 8, 7, 1, 3)), (32, 32)),
+        (Network(nn.Conv2d(3, 8, 7, 2, 2)), (32, 32)),
+        (Network(nn.Conv2d(3, 8, 7, 2, 3, dilation=2)), (32, 32)),
+        (Network(nn.Conv2d(3, 6, 7, 2, 3, groups=3)), (32, 32)),
+        (Network(nn.Conv2d(3, 8, 7, 2, 3)), (33, 32)),
+        (Network(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 7, 2, 3)), (32, 32)),
+        (Network(nn.Conv2d(3, 8, 7, 2, 3), order=(0, 3, 2, 1)), (32, 32)),
+        (Again(nn.Conv2d(3, 8, 7, 2, 3)), (32, 32)),
     ],
-    ids=["3 x 3", "no stride", "another padding", "an odd height"],
+    ids=["3 x 3", "no stride", "padding", "dilation", "groups", "odd height", "second", "another order", "two takers"],
 )
-def test_another_network_is_left_as_it_is(convolution: nn.Conv2d, size: tuple[int, int]) -> None:
-    model = network(convolution, *size)
+def test_another_network_is_left_as_it_is(network: nn.Module, size: tuple[int, int]) -> None:
+    model = exported(network, *size)
     before = model.SerializeToString()
-    merge_pixels(model, *size)
+    space_to_depth(model, *size)
     assert model.SerializeToString() == before
