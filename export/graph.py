@@ -41,7 +41,7 @@ class PixelsToAnswers(nn.Module):
         self.model = _with_plain_pooling(model)
         mean, std = statistics or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same, of whole lines:
-        # onnxruntime takes twenty times as long to repeat three values as to take as many as it needs
+        # onnxruntime takes many times as long to repeat three values as to take as many as it needs
         self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).repeat(width))
         self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
 

@@ -186,7 +186,7 @@ def _decoded(path: str) -> Image | None:
     from .image import decode
 
     try:
-        return decode(path) if os.path.isfile(path) else None  # a pipe could be read but once
+        return decode(path) if path != "-" and os.path.isfile(path) else None  # a pipe could be read but once
     except PhotoError:
         return None
 

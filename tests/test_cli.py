@@ -126,6 +126,14 @@ def test_standard_input_is_read_once(cat_photo: Path) -> None:
     assert result.exit_code == 2 and "standard input (-) can be read once" in result.stderr
 
 
+def test_a_dash_is_standard_input_even_where_a_file_is_called_so(
+    cat_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_bytes(b"no photo")
+    assert petinfer("classify", "-", stdin=cat_photo.read_bytes()).stdout.startswith("cat")
+
+
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
     program = [sys.executable, "-m", "petinfer", *map(str, arguments)]

@@ -127,6 +127,8 @@ def test_presizing_becomes_two_matrices_that_do_what_fastai_does(presizing: Rand
     assert resampling is not None
     rows, columns = resampling
     assert (rows.shape, columns.shape) == ((56, 115), (56, 131))
+    for matrix in resampling:
+        assert np.allclose(matrix.sum(1), 1, atol=1e-5)  # so that pixels may be normalised before
     photo = torch.rand(1, 3, 115, 131)
     expected = presizing(TensorImage(photo.clone()), split_idx=1).numpy()
     assert np.abs(rows @ photo.numpy() @ columns.T - expected).max() < 2e-6
