@@ -9,6 +9,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -114,6 +115,11 @@ def macs(model: onnx.ModelProto) -> int | None:
     except (KeyError, IndexError):  # a shape that cannot be inferred
         return None
     return count
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """What a node says of itself by that name; ``default``, which is the operator's, where it says nothing."""
+    return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
 
 
 def _forget_where_it_came_from(model: onnx.ModelProto) -> None:

@@ -8,7 +8,6 @@ one after the other, and those that are still to come move by what undoes the mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from .graph import attribute
 
 _MOST = 127  # steps of one weight
 _PAIR = 128  # steps of two neighbours of one sign: 255 times more leaves 16 bits
@@ -41,7 +42,7 @@ def round_weights(
     rounded.CopyFrom(model)
     initializers = {each.name: each for each in rounded.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in steps]
-    layers = [node for node in layers if _attribute(node, "group", 1) == 1]
+    layers = [node for node in layers if attribute(node, "group", 1) == 1]
     if not layers:
         return rounded
     for name, together in _inputs_together(model, layers, images, batch_size).items():
@@ -81,18 +82,14 @@ def _windows(maps: Tensor, node: onnx.NodeProto, kernel: tuple[int, ...], genera
     """What a convolution multiplies with its weights, at some places of each photo: float32 [places, inputs], the inputs in
     the order in which onnxruntime multiplies, place in the kernel, then channel.
     """
-    top, left, bottom, right = _attribute(node, "pads", [0, 0, 0, 0])
-    stride, dilation = (_attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
+    top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
+    stride, dilation = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
     rows = []
     for each in functional.pad(maps, (left, right, top, bottom)):
         windows = functional.unfold(each[None], kernel, dilation, 0, stride)[0]  # [channels x kernel, places]
         places = torch.randperm(windows.shape[-1], generator=generator)[:_PLACES]
         rows.append(windows[:, places].unflatten(0, (len(each), -1)).permute(2, 1, 0).flatten(1))
     return torch.cat(rows)
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
 
 
 def _rounded(weights: Tensor, together: Tensor, steps: Tensor) -> Tensor:

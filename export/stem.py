@@ -13,9 +13,17 @@ import onnx
 import onnx.numpy_helper
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
-from onnx.helper import get_attribute_value, make_attribute, make_node
+from onnx.helper import make_attribute, make_node
 
-_STEM = {"kernel_shape": [7, 7], "strides": [2, 2], "pads": [3, 3, 3, 3], "dilations": [1, 1], "group": 1}
+from .graph import attribute
+
+_STEM = {"strides": [2, 2], "pads": [3, 3, 3, 3], "dilations": [1, 1], "group": 1}
+_PLAIN = {
+    "strides": [1, 1],
+    "pads": [0, 0, 0, 0],
+    "dilations": [1, 1],
+    "group": 1,
+}  # what ONNX takes where nothing is said
 _OVER_DEPTH = {"kernel_shape": [4, 4], "strides": [1, 1], "pads": [2, 2, 1, 1]}  # an eighth row and column come before
 
 
@@ -52,9 +60,8 @@ def _before(graph: GraphProto, convolution: NodeProto) -> tuple[NodeProto | None
 
 
 def _is_stem(convolution: NodeProto, transpose: NodeProto, weight: onnx.TensorProto) -> bool:
-    settings = _STEM | {each.name: get_attribute_value(each) for each in convolution.attribute if each.name in _STEM}
-    orders = [get_attribute_value(each) for each in transpose.attribute]
-    transposed = transpose.op_type == "Transpose" and orders == [[0, 3, 1, 2]]
+    settings = {name: attribute(convolution, name, default) for name, default in _PLAIN.items()}
+    transposed = transpose.op_type == "Transpose" and attribute(transpose, "perm", None) == [0, 3, 1, 2]
     return settings == _STEM and transposed and list(weight.dims[1:]) == [3, 7, 7]
 
 

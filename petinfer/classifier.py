@@ -54,7 +54,7 @@ class Classifier:
         orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does as fastai does; None takes what
             the model file says.
         decode: ``exact`` gives the pixels that fastai gives; ``fast`` decodes large JPEGs at a part of their size.
-        opening: what `begin` gave for the same model, device and threads: a session that opens, or is open, by now.
+        opening: what `begin` gave, in place of model, device and threads: a session that opens, or is open, by now.
 
     Raises:
         ModelError: the file is missing, damaged, or does not describe itself.
@@ -186,7 +186,7 @@ class Classifier:
 
 
 def begin(model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None) -> Opening:
-    """Begin to open the session of a `Classifier` that is made later, of its ``opening``; other work can go on meanwhile.
+    """Begin to open the session of a `Classifier` that is made of it later; other work can go on meanwhile.
 
     Raises:
         DeviceError: the number of threads cannot be had. What else is wrong, the Classifier tells.

@@ -122,7 +122,8 @@ def classify(
         raise click.UsageError("standard input (-) can be read once")
     opening = context.obj or begin(model, device, threads)
     single = None if fast_decode or len(photos) > 1 else _decoded(photos[0])
-    classifier = Classifier(model, device, threads, orientation, "fast" if fast_decode else "exact", opening)
+    decode = "fast" if fast_decode else "exact"
+    classifier = Classifier(orientation=orientation, decode=decode, opening=opening)
     paths = list(_photos(photos))
     if all(os.path.isdir(path) for path in paths):
         raise PetinferError(f"{printable(paths[0])}: no photos in this folder (give photos or a folder of photos)")

@@ -49,7 +49,7 @@ def test_a_bad_photo_never_costs_the_others(classifier: Classifier, cat_photo: P
 
 def test_a_session_that_was_begun_is_the_classifiers(cat_photo: Path) -> None:
     opening = begin(threads=1)
-    classifier = Classifier(threads=1, opening=opening)
+    classifier = Classifier(opening=opening)
     assert classifier.session is opening.result()
     assert classifier.predict(cat_photo) == Classifier(threads=1).predict(cat_photo)
 
@@ -57,7 +57,7 @@ def test_a_session_that_was_begun_is_the_classifiers(cat_photo: Path) -> None:
 def test_what_is_wrong_with_a_session_that_was_begun_is_told_by_the_classifier(tmp_path: Path) -> None:
     opening = begin(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match=r"none\.onnx: no such model file"):
-        Classifier(tmp_path / "none.onnx", opening=opening)
+        Classifier(opening=opening)
 
 
 def test_a_batch_of_none_is_empty(classifier: Classifier) -> None:

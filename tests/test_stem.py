@@ -85,3 +85,16 @@ def test_another_network_is_left_as_it_is(network: nn.Module, size: tuple[int, i
     before = model.SerializeToString()
     space_to_depth(model, *size)
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("name", ["strides", "pads"])
+def test_a_setting_that_is_not_said_is_the_operators_own(name: str) -> None:
+    """A stride of 1, and no padding."""
+    model = exported(Network(nn.Conv2d(3, 8, 7, 2, 3)), 32, 32)
+    (convolution,) = (node for node in model.graph.node if node.op_type == "Conv")
+    kept = [each for each in convolution.attribute if each.name != name]
+    del convolution.attribute[:]
+    convolution.attribute.extend(kept)
+    before = model.SerializeToString()
+    space_to_depth(model, 32, 32)
+    assert model.SerializeToString() == before
