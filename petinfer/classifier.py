@@ -168,10 +168,12 @@ class Classifier:
                 yield from self._answers([waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))])
 
     def _pixels_or_error(self, photo: Photo) -> NDArray[np.uint8] | PhotoError:
+        """The error without its traceback: that would keep the photo's bytes and pixels for as long as the error lives."""
         try:
             return self.pixels(photo)
         except PhotoError as error:
-            return error
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
 
     def _answers(self, decoded: list[NDArray[np.uint8] | PhotoError]) -> Iterator[Prediction | PhotoError]:
         batch = [pixels for pixels in decoded if not isinstance(pixels, PhotoError)]

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,6 +16,32 @@ import onnxruntime
 
 from .errors import DeviceError, ModelError
 from .mapping import without_weights
+
+
+_sessions: weakref.WeakSet[onnxruntime.InferenceSession] = weakref.WeakSet()
+
+
+def _load_ctypes() -> None:
+    """Import before a fork what the child needs: an import in the child could wait for a lock that nobody holds."""
+    if _sessions:
+        import ctypes  # noqa: F401
+
+
+def _keep_sessions_of_parent() -> None:
+    """In a forked child, make the parent's sessions immortal.
+
+    A session's destructor joins its pool's threads, and a fork copies no thread but the one that forks: the child would
+    hang when it drops the session, at the latest when it exits.
+    """
+    if _sessions:
+        import ctypes
+
+        for session in _sessions:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(before=_load_ctypes, after_in_child=_keep_sessions_of_parent)
 
 
 @dataclass(frozen=True)
@@ -163,6 +190,7 @@ def _start(path: Path, name: str, threads: int) -> onnxruntime.InferenceSession:
         if name == "cpu":
             raise ModelError(f"{path}: onnxruntime cannot load it: {problem} (export it again)") from error
         raise DeviceError(f"device {name}: cannot load {path}: {problem} (petinfer runs with --device cpu)") from error
+    _sessions.add(session)
     if _identity(path) != before:
         raise ModelError(f"{path}: was replaced while it was loaded (load it again)")
     if session.get_providers()[0] != device.provider:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,33 @@ def test_a_bad_photo_never_costs_the_others(classifier: Classifier, cat_photo: P
     first, second, third = classifier.predict_stream([cat_photo, b"no photo", cat_photo])
     assert isinstance(second, PhotoError)
     assert first == third
+
+
+def test_errors_of_a_stream_hold_no_pixels(classifier: Classifier, cat_photo: Path) -> None:
+    """100 damaged photos of 12 megapixels would fill 5 GB: a traceback keeps every frame's bytes and pixels."""
+    for error in classifier.predict_stream([cat_photo.read_bytes()[:20_000]] * 3):
+        assert isinstance(error, PhotoError)
+        assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+@pytest.mark.parametrize("leave", ["del classifier", "sys.exit(0)", "del classifier; gc.collect()"])
+def test_a_forked_child_drops_an_inherited_classifier(leave: str) -> None:
+    """The session's destructor would join threads that only the parent has, and wait for ever."""
+    code = f"""
+import gc, os, sys
+from petinfer import Classifier
+from petinfer.device import open_session
+from petinfer.classifier import BUNDLED_MODEL
+classifier = Classifier()
+classifier.session = open_session(BUNDLED_MODEL, "cpu", 2)
+child = os.fork()
+if child == 0:
+    {leave}
+    sys.exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_a_session_that_was_begun_is_the_classifiers(cat_photo: Path) -> None:
