@@ -131,9 +131,9 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 def circumstances(run: Path) -> dict[str, Any]:
     """What the numbers depend on."""
     from petinfer import Classifier
-    from petinfer.bench import surroundings
+    from petinfer.bench.machine import describe
 
-    about = surroundings(Classifier(run / "onnx" / "model-int8.onnx"))
+    about = describe(Classifier(run / "onnx" / "model-int8.onnx"))
     recipe = run / "recipe.json"
     settings = json.loads(recipe.read_text(encoding="utf-8"))["settings"] if recipe.exists() else {}
     return {

@@ -32,7 +32,7 @@ def main(folder: Path, enlarge: int | None, number: int | None) -> None:
         difference = np.abs(whole.astype(np.int16) - part)
         means.append(float(difference.mean()))
         largest = max(largest, int(difference.max()))
-        before, after = (exact.infer(pixels[np.newaxis])[0][0] for pixels in (whole, part))
+        before, after = (exact.run(pixels[np.newaxis])[0][0] for pixels in (whole, part))
         moved.append(float(np.abs(before - after).max()))
         flips += int(before.argmax() != after.argmax())
     print(f"{len(moved)} photos of {folder.name}" + (f", enlarged to {enlarge} px" if enlarge else ""))

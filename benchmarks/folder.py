@@ -17,7 +17,7 @@ import torch
 from fastai.vision.all import Learner
 
 from petinfer import Classifier
-from petinfer.device import available_cores
+from petinfer.session.threads import available_cores
 
 from . import learner
 from .conversions import Conversions

@@ -88,7 +88,7 @@ def by_petinfer(forms: Conversions, threads: int, precision: str) -> Contender:
     """petinfer's own session."""
     classifier = Classifier(forms.run / "onnx" / f"model-{precision}.onnx", threads=threads)
     return Contender(
-        "petinfer", precision, lambda batch: classifier.infer(batch)[1], prepare=lambda image: image[np.newaxis]
+        "petinfer", precision, lambda batch: classifier.run(batch)[1], prepare=lambda image: image[np.newaxis]
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ QUESTION = "photo to answer"
 REFERENCE = "fastai learn.predict"
 PHOTOS = 12  # of 500 x 375 px
 CAMERA_PHOTOS = 4
+
+_VARIANTS: tuple[tuple[str, Literal["exact", "fast"]], ...] = (("int8", "exact"), ("int8", "fast"), ("fp32", "exact"))
 
 
 def ask(forms: Conversions, rounds: int) -> Findings:
@@ -72,10 +74,7 @@ def measure(
 
 def field_of_contenders(forms: Conversions, learn: Learner, threads: int, findings: Findings) -> list[Contender]:
     """The reference, petinfer, and every rival who can take part here, at this number of threads."""
-    own = [
-        by_petinfer(forms, threads, precision, decode)
-        for precision, decode in (("int8", "exact"), ("int8", "fast"), ("fp32", "exact"))
-    ]
+    own = [by_petinfer(forms, threads, precision, decode) for precision, decode in _VARIANTS]
     builds: dict[str, Callable[[], Contender]] = {
         "onnxruntime": lambda: by_onnxruntime(forms, learn, threads),
         "torch eager": lambda: Contender("torch eager", "fp32", learner.torch_with_fastai_pixels(learn)),
@@ -84,7 +83,7 @@ def field_of_contenders(forms: Conversions, learn: Learner, threads: int, findin
     return [fastai, *own] + [each for name, build in builds.items() for each in findings.attempt(name, build)]
 
 
-def by_petinfer(forms: Conversions, threads: int, precision: str, decode: str) -> Contender:
+def by_petinfer(forms: Conversions, threads: int, precision: str, decode: Literal["exact", "fast"]) -> Contender:
     """petinfer; orientation as fastai's, which does not turn photos."""
     model = forms.run / "onnx" / f"model-{precision}.onnx"
     classifier = Classifier(model, threads=threads, orientation="stored", decode=decode)

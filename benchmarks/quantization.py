@@ -25,9 +25,10 @@ from export.graph import export_graph  # noqa: E402
 from export.learner import load_original  # noqa: E402
 from export.parity import compare, softmax  # noqa: E402
 from export.quantize import Scheme, quantize  # noqa: E402
-from petinfer.device import available_cores, session_options  # noqa: E402
+from petinfer.bench.machine import processor_name  # noqa: E402
 from petinfer.image import pixels  # noqa: E402
-from petinfer.machine import processor_name  # noqa: E402
+from petinfer.session.opening import session_options  # noqa: E402
+from petinfer.session.threads import available_cores  # noqa: E402
 
 CHOSEN = Scheme()
 PLAIN = replace(CHOSEN, compensated=False)

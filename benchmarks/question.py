@@ -45,7 +45,9 @@ def command(ask: Ask, count: str, default: int, told: str) -> click.Command:
 
 def thread_counts() -> list[int]:
     """One, and all the cores that this process may use."""
-    from petinfer.device import available_cores  # brings onnxruntime, which the parent of a cold start must not have
+    from petinfer.session.threads import (
+        available_cores,  # brings onnxruntime, which the parent of a cold start must not have
+    )
 
     return sorted({1, available_cores()})
 

@@ -101,7 +101,7 @@ def learner_logits(original: Original, photos: Sequence[Path]) -> Array:
 
 def file_answers(classifier: Classifier, photos: Iterable[Path]) -> tuple[Array, Array]:
     """The model file's probabilities and logits, [photos, classes] each, one photo at a time as on a device."""
-    answers = [classifier.infer(classifier.pixels(photo)[np.newaxis]) for photo in photos]
+    answers = [classifier.run(classifier.pixels(photo)[np.newaxis]) for photo in photos]
     probabilities, logits = (np.concatenate(part).astype(np.float64) for part in zip(*answers, strict=True))
     return probabilities, logits
 

@@ -1,4 +1,4 @@
-"""The command as a process: what is on the way to the first answer, in the order that gets there soonest."""
+"""The command ``petinfer`` as a process: loads what the first answer needs, in the order that is fastest."""
 
 from __future__ import annotations
 
@@ -7,48 +7,52 @@ import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .device import Opening
 
 
 def run() -> None:
-    """Run the command, and leave when it is done: taking numpy and onnxruntime apart takes 30 ms more."""
-    gc.set_threshold(100_000)  # modules that load leave little garbage, and looking for it costs 10 ms
-    # numpy multiplies nothing here, and the threads that it would start spin
+    """Run the command, then exit without unloading numpy and onnxruntime, which would take 30 ms."""
+    gc.set_threshold(100_000)  # loading modules leaves little garbage, and each search for it costs 10 ms
+    # numpy multiplies nothing here, and the threads that it would start keep polling
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # it is ignored in the background
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # background jobs ignore it
     if interruptible:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a KeyboardInterrupt would tear an import apart
-    opening = _begin(sys.argv[1:])
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a KeyboardInterrupt would break imports half-way
+    _load_early(sys.argv[1:])
     from .cli import main
 
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 0
     try:
-        main(obj=opening)
+        main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    os._exit(_flush() or status)
+
+
+def _load_early(arguments: list[str]) -> None:
+    """Start to open the bundled model where `classify` will probably need it, and load numpy and Pillow meanwhile."""
+    if arguments[:1] != ["classify"] or not arguments[1:] or {"-h", "--help"} & set(arguments):
+        return
+    if not any(each.startswith(("--model", "--device", "--threads")) for each in arguments):
+        from .session.opening import open_early
+
+        open_early()
+    from . import classifier, image  # noqa: F401
+
+    image.load_decoders()
+
+
+def _flush() -> int:
+    """Write what is buffered; returns the exit status of a failure, 0 otherwise."""
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
     except OSError as error:
-        if error.errno != errno.EPIPE:  # of a closed pipe, click told already
+        if error.errno != errno.EPIPE:  # click has handled a closed pipe
             os.write(2, f"Error: cannot write: {error.strerror} (check where the answers go)\n".encode())
-            status = 2
-    os._exit(status)
-
-
-def _begin(arguments: list[str]) -> Opening | None:
-    """The bundled model's session, which opens while click and the rest load; None where that is not what is asked for."""
-    others = ("--model", "--device", "--threads", "--help", "-h")
-    if len(arguments) < 2 or arguments[0] != "classify" or any(each.startswith(others) for each in arguments):
-        return None
-    from .classifier import begin
-
-    return begin()
+            return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,30 +1,31 @@
-"""A model on a device: photos in, predictions out."""
+"""A model on a device: pixels in batches go through the session and become predictions."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnxruntime
 
-from .device import Opening, thread_count
+from . import image
 from .errors import DeviceError, ModelError, PhotoError
+from .session.model_file import read_spec
+from .session.opening import BUNDLED_MODEL as BUNDLED_MODEL
+from .session.opening import SessionFuture, open_in_background, session_key
+from .spec import ORIENTATIONS, Spec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from .image import Photo
-    from .spec import Spec
-
-BUNDLED_MODEL = Path(__file__).parent / "models" / "pets-int8.onnx"
 
 DECODES = ("exact", "fast")
 BATCH = 8  # photos of a stream that go through the network together
@@ -32,7 +33,7 @@ BATCH = 8  # photos of a stream that go through the network together
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network answers for one photo."""
+    """The network's answer for one photo."""
 
     label: str
     """The most probable class."""
@@ -41,24 +42,27 @@ class Prediction:
     probabilities: dict[str, float]
     """Every class with its probability, the most probable first."""
     orientation: str
-    """``upright`` or ``stored``: how the photo was looked at."""
+    """``upright`` or ``stored``: whether the photo was turned as its EXIF entry asks."""
 
 
 class Classifier:
     """A model file, loaded on a device.
 
     Args:
-        model: path of a model file that ``python -m export`` wrote; None takes the bundled one (cat or dog).
-        device: a key of `petinfer.device.DEVICES`, or ``auto`` for the first of its ``AUTO`` that works here.
-        threads: how many threads compute; None takes the cores that this process may use.
-        orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does as fastai does; None takes what
-            the model file says.
-        decode: ``exact`` gives the pixels that fastai gives; ``fast`` decodes large JPEGs at a part of their size.
-        opening: what `begin` gave, in place of model, device and threads: a session that opens, or is open, by now.
+        model: path of a model file that ``python -m export`` wrote; None means the bundled one (cat or dog).
+        device: a key of `petinfer.session.devices.DEVICES`, or ``auto`` for the first of its ``AUTO`` that works.
+        threads: number of threads to compute with; None means one per core that this process may use.
+        orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does not, as fastai does not; None
+            means what the model file says.
+        decode: ``exact`` gives fastai's pixels; ``fast`` decodes large JPEGs at 1/2, 1/4 or 1/8 of their size.
+        max_bytes: a photo file larger than this is a `PhotoError`, before it is read.
+        wait: False returns while the session still opens; `pixels` works at once, and the first prediction waits and
+            raises what opening raised.
 
     Raises:
-        ModelError: the file is missing, damaged, or does not describe itself.
-        DeviceError: the device or the number of threads cannot be had. It never falls back to another in silence.
+        ModelError: the file is missing, damaged, or has no description for petinfer.
+        DeviceError: the device or the number of threads is not available. It never falls back to another silently.
+        ValueError: an argument is not one of its values.
     """
 
     def __init__(
@@ -66,44 +70,80 @@ class Classifier:
         model: str | os.PathLike[str] | None = None,
         device: str = "auto",
         threads: int | None = None,
-        orientation: str | None = None,
-        decode: str = "exact",
-        opening: Opening | None = None,
+        orientation: Literal["upright", "stored"] | None = None,
+        decode: Literal["exact", "fast"] = "exact",
+        *,
+        max_bytes: int = image.MAX_BYTES,
+        wait: bool = True,
     ) -> None:
-        if decode not in DECODES:
-            raise ValueError(f"decode: {decode!r} is not one of {', '.join(DECODES)}")
-        self.decode = decode
-        opening = opening or begin(model, device, threads)
-        self.path, self.device, self.threads = opening.path, opening.device, opening.threads
-        from . import image, spec  # here, since they take half as long to load as the session, and both can at once
-
-        image.load_decoders()
-        self.session = opening.result()
-        if orientation not in (None, *spec.ORIENTATIONS):
-            raise ValueError(f"orientation: {orientation!r} is not one of {', '.join(spec.ORIENTATIONS)}")
-        self.provider: str = self.session.get_providers()[0]
-        self.spec = _read_spec(self.session, self.path)
+        _require_one_of("decode", decode, DECODES)
+        _require_one_of("orientation", orientation, (None, *ORIENTATIONS))
+        self._arguments = (model, device, threads, orientation, decode, max_bytes)
+        key = session_key(model, device, threads)
+        self.path, self.device, self.threads, self.decode = key.path, key.device, key.threads, decode
+        self.spec = read_spec(self.path)
         self.orientation = orientation or self.spec.orientation
-        # fast decoding may stop at twice what the network sees
-        self.enough = 2 * max(self.spec.resize.width, self.spec.resize.height) if decode == "fast" else None
+        # fast decoding may stop at twice the size of the network's input
+        largest = max(self.spec.resize.width, self.spec.resize.height)
+        self.min_decode_size = 2 * largest if decode == "fast" else None
+        self.max_bytes = max_bytes
+        self._future = open_in_background(key)
+        self._session: onnxruntime.InferenceSession | None = None
+        if wait:
+            _ = self.session
+
+    def __reduce__(self) -> Any:
+        """Pickling and copying keep the path and the settings; the copy opens a session of its own."""
+        return _from_arguments, self._arguments
+
+    def __repr__(self) -> str:
+        return (
+            f"Classifier({str(self.path)!r}, device={self.device!r}, threads={self.threads}, "
+            f"orientation={self.orientation!r}, decode={self.decode!r})"
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return self.spec.labels
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The onnxruntime session. Raises `ModelError` or `DeviceError` if it cannot be opened."""
+        if self._future.pid != os.getpid():  # a fork copies none of the session's threads
+            self._session, self._future = None, SessionFuture(self._future.key)
+        if self._session is None:
+            session = self._future.result()
+            _require_spec(session, self.spec, self.path)
+            self._session = session
+        return self._session
+
+    @property
+    def provider(self) -> str:
+        """onnxruntime's name for what computes, such as ``CPUExecutionProvider``."""
+        return str(self.session.get_providers()[0])
 
     def pixels(self, photo: Photo) -> NDArray[np.uint8]:
-        """The uint8 [height, width, 3] that the network sees of a photo: a path, bytes, a binary file, a Pillow image, or
-        an RGB uint8 array [height, width, 3].
+        """The network's input for a photo: uint8 [height, width, 3], RGB.
+
+        Args:
+            photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8
+                [height, width, 3]).
 
         Raises:
-            PhotoError: it cannot be read.
+            PhotoError: the photo cannot be read.
         """
-        from .image import pixels
+        return image.pixels(photo, self.spec.resize, self.orientation, self.min_decode_size, self.max_bytes)
 
-        return pixels(photo, self.spec.resize, self.orientation, self.enough)
+    def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The model's outputs, probabilities and logits, each float32 [batch, classes].
 
-    def infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Probabilities and logits, float32 [batch, classes] each, of pixels, uint8 [batch, height, width, 3].
+        Args:
+            batch: uint8 [batch, height, width, 3], each photo's as `pixels` gives it.
 
         Raises:
             ValueError: ``batch`` is of another type or shape.
-            DeviceError: the device cannot compute it.
+            DeviceError: the device failed.
         """
         height, width = self.spec.resize.height, self.spec.resize.width
         if batch.dtype != np.uint8 or batch.shape[1:] != (height, width, 3):
@@ -111,75 +151,101 @@ class Classifier:
             raise ValueError(f"batch: {batch.dtype} {list(batch.shape)} is not {expected}, which `pixels` gives")
         try:
             probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
+        except (ModelError, DeviceError):
+            raise
         except Exception as error:  # onnxruntime's own classes share no base but this
-            problem = f"cannot compute {len(batch)} photos at once: {' '.join(str(error).split())[:200]}"
-            raise DeviceError(f"{self.provider}: {problem} (try --device cpu)") from error
+            problem = f"failed on a batch of {len(batch)}: {' '.join(str(error).split())[:200]}"
+            raise DeviceError(f'{self.provider}: {problem} (use device="cpu")') from error
         return probabilities, logits
 
-    def predict(self, photo: Photo) -> Prediction:
-        """Classify one photo; it is what `pixels` takes. Raises `PhotoError` when it cannot be read."""
-        return self.answer(self.pixels(photo)[np.newaxis])[0]
-
-    def answer(self, batch: NDArray[np.uint8]) -> list[Prediction]:
-        """The predictions for pixels, uint8 [batch, height, width, 3], that `pixels` gave.
+    def predict_pixels(self, batch: NDArray[np.uint8]) -> list[Prediction]:
+        """Classify pixels, uint8 [batch, height, width, 3], each photo's as `pixels` gives it.
 
         Raises:
-            DeviceError: the device cannot compute them, or computes what is no number.
+            ValueError: ``batch`` is of another type or shape.
+            DeviceError: the device failed, or returned NaN or infinite probabilities.
         """
-        probabilities, _ = self.infer(batch)
+        probabilities, _ = self.run(batch)
         if not np.isfinite(probabilities).all():
-            raise DeviceError(
-                f"{self.provider}: computes probabilities that are no numbers (petinfer verify tells more)"
-            )
+            raise DeviceError(f"{self.provider}: returned NaN or infinite probabilities (run petinfer verify)")
         return [self._prediction(row) for row in probabilities]
 
-    def predict_batch(self, photos: Sequence[Photo]) -> list[Prediction]:
-        """Classify photos, in their order. Raises the first photo's `PhotoError`; `predict_stream` passes over it."""
-        if isinstance(photos, (str, bytes, os.PathLike)):
-            raise TypeError("photos: one photo, where several are expected (predict() takes one)")
-        answers = []
-        for answer in self.predict_stream(photos):
-            if isinstance(answer, PhotoError):
-                raise answer
-            answers.append(answer)
-        return answers
+    def predict(self, photo: Photo) -> Prediction:
+        """Classify one photo, of any type that `pixels` accepts. Raises `PhotoError` if it cannot be read."""
+        return self.predict_pixels(self.pixels(photo)[np.newaxis])[0]
+
+    def predict_batch(self, photos: Iterable[Photo]) -> list[Prediction]:
+        """Classify photos and return their predictions in the same order.
+
+        Raises:
+            PhotoError: a photo cannot be read. `predict_stream` yields the error and goes on.
+        """
+        predictions = []
+        for prediction in self.predict_stream(photos):
+            if isinstance(prediction, PhotoError):
+                raise prediction
+            predictions.append(prediction)
+        return predictions
 
     def predict_stream(self, photos: Iterable[Photo]) -> Iterator[Prediction | PhotoError]:
-        """Classify photos in their order; a photo that cannot be read gives its `PhotoError`.
+        """Classify photos and yield their predictions in the same order; a photo that cannot be read yields its error.
 
-        Threads decode up to 16 photos ahead while the network computes on batches of 8: a million photos take no more
-        memory than twenty. For photos that come one by one as time goes on, `predict` answers at once.
+        Threads decode up to 16 files ahead while the network computes batches of 8, so memory does not grow with the
+        number of photos. Paths and bytes are read by these threads; every other photo is read when it is taken from
+        ``photos``, so a buffer can be used again for the next one. For photos that arrive one at a time, use `predict`.
+
+        Raises:
+            TypeError: ``photos`` is one photo.
         """
-        photos = iter(photos)
-        first = list(islice(photos, 2))
-        if self.threads == 1 or len(first) < 2:  # a pool takes longer to import than a photo to classify
-            for photo in chain(first, photos):
-                yield from self._answers([self._pixels_or_error(photo)])
-            return
+        if image.is_photo(photos):
+            raise TypeError("photos: one photo, expected an iterable of photos (use predict)")
+        return self._stream(iter(photos))
+
+    def _stream(self, photos: Iterator[Photo]) -> Iterator[Prediction | PhotoError]:
+        first = list(islice(photos, 1))
+        for photo in first:  # a single photo is the commonest case, and importing the pool takes longer
+            pixels = self._pixels_or_error(photo)
+            second = list(islice(photos, 1))
+            if not second or self.threads == 1:
+                yield from self._predictions([pixels])
+                for each in chain(second, photos):
+                    yield from self._predictions([self._pixels_or_error(each)])
+            else:
+                yield from self._stream_in_batches(pixels, chain(second, photos))
+
+    def _stream_in_batches(
+        self, first: NDArray[np.uint8] | PhotoError, photos: Iterator[Photo]
+    ) -> Iterator[Prediction | PhotoError]:
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(self.threads - 1) as pool:
-            waiting: deque[Future[NDArray[np.uint8] | PhotoError]] = deque()
-            for photo in chain(first, photos):
-                waiting.append(pool.submit(self._pixels_or_error, photo))
+        pool = ThreadPoolExecutor(self.threads - 1)
+        waiting: deque[Future[NDArray[np.uint8] | PhotoError]] = deque([_done(first)])
+        try:
+            for photo in photos:
+                deferred = isinstance(photo, str | bytes | os.PathLike)
+                waiting.append(
+                    pool.submit(self._pixels_or_error, photo) if deferred else _done(self._pixels_or_error(photo))
+                )
                 if len(waiting) == 2 * BATCH:
-                    yield from self._answers([waiting.popleft().result() for _ in range(BATCH)])
+                    yield from self._predictions([waiting.popleft().result() for _ in range(BATCH)])
             while waiting:
-                yield from self._answers([waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))])
+                yield from self._predictions([waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))])
+        finally:  # also where the caller leaves early
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _pixels_or_error(self, photo: Photo) -> NDArray[np.uint8] | PhotoError:
-        """The error without its traceback: that would keep the photo's bytes and pixels for as long as the error lives."""
+        """The error without its traceback, which would keep the photo's bytes and pixels as long as the error lives."""
         try:
             return self.pixels(photo)
         except PhotoError as error:
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
 
-    def _answers(self, decoded: list[NDArray[np.uint8] | PhotoError]) -> Iterator[Prediction | PhotoError]:
+    def _predictions(self, decoded: list[NDArray[np.uint8] | PhotoError]) -> Iterator[Prediction | PhotoError]:
         batch = [pixels for pixels in decoded if not isinstance(pixels, PhotoError)]
-        answers = iter(self.answer(np.stack(batch)) if batch else ())
+        predictions = iter(self.predict_pixels(np.stack(batch)) if batch else ())
         for pixels in decoded:
-            yield pixels if isinstance(pixels, PhotoError) else next(answers)
+            yield pixels if isinstance(pixels, PhotoError) else next(predictions)
 
     def _prediction(self, row: NDArray[np.float32]) -> Prediction:
         order = np.argsort(-row, kind="stable")
@@ -187,30 +253,38 @@ class Classifier:
         return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
 
 
-def begin(model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None) -> Opening:
-    """Begin to open the session of a `Classifier` that is made of it later; other work can go on meanwhile.
+def _from_arguments(
+    model: str | os.PathLike[str] | None,
+    device: str,
+    threads: int | None,
+    orientation: Literal["upright", "stored"] | None,
+    decode: Literal["exact", "fast"],
+    max_bytes: int,
+) -> Classifier:
+    return Classifier(model, device, threads, orientation, decode, max_bytes=max_bytes)
 
-    Raises:
-        DeviceError: the number of threads cannot be had. What else is wrong, the Classifier tells.
-    """
-    return Opening(Path(BUNDLED_MODEL if model is None else model), device, thread_count(threads))
+
+def _done(result: NDArray[np.uint8] | PhotoError) -> Future[NDArray[np.uint8] | PhotoError]:
+    from concurrent.futures import Future
+
+    future: Future[NDArray[np.uint8] | PhotoError] = Future()
+    future.set_result(result)
+    return future
 
 
-def _read_spec(session: onnxruntime.InferenceSession, path: Path) -> Spec:
-    from .spec import METADATA_KEY, Spec
+def _require_one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(each for each in allowed if each)}")
 
-    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if metadata is None:
-        raise ModelError(f"{path}: does not describe itself to petinfer (make model files with python -m export)")
-    try:
-        spec = Spec.from_json(metadata)
-    except ModelError as error:
-        raise ModelError(str(error).replace("model:", f"{path}:", 1)) from error
+
+def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path) -> None:
+    """Refuse a graph whose inputs and outputs are not those of the description."""
     expected = [("image", "tensor(uint8)", [spec.resize.height, spec.resize.width, 3])]
-    found = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_inputs()]
-    if found != expected:
-        raise ModelError(f"{path}: takes {found}, but its metadata says {expected} (export it again)")
+    inputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_inputs()]
+    if inputs != expected:
+        raise ModelError(f"{path}: its inputs are {inputs}, but its metadata says {expected} (export it again)")
     outputs = {entry.name: entry.shape[1:] for entry in session.get_outputs()}
     if outputs != {"probabilities": [len(spec.labels)], "logits": [len(spec.labels)]}:
-        raise ModelError(f"{path}: gives {outputs}, but its metadata names {len(spec.labels)} labels (export it again)")
-    return spec
+        raise ModelError(
+            f"{path}: its outputs are {outputs}, but its metadata has {len(spec.labels)} labels (export it again)"
+        )

@@ -1,25 +1,25 @@
-"""What petinfer raises. Each message is one line: ``<what>: <problem> (<remedy>)``.
+"""petinfer's exceptions. Each message is one line: ``<what>: <problem> (<remedy>)``.
 
 ::
 
     PetinferError
     ├── PhotoError    this photo cannot be read
-    ├── ModelError    this file is not a model of ours, or is damaged
-    └── DeviceError   the provider or the thread count asked for cannot be had
+    ├── ModelError    this file is damaged, or petinfer did not write it
+    └── DeviceError   the requested device or number of threads is not available
 """
 
 
 class PetinferError(Exception):
-    """Everything that petinfer raises by itself."""
+    """The base class of petinfer's exceptions."""
 
 
 class PhotoError(PetinferError):
-    """A photo is missing, damaged, or of a format that petinfer does not read."""
+    """A photo is missing, damaged, too large, or in a format that petinfer does not read."""
 
 
 class ModelError(PetinferError):
-    """A model file is missing, damaged, or does not describe itself as petinfer's models do."""
+    """A model file is missing or damaged, or has no description for petinfer."""
 
 
 class DeviceError(PetinferError):
-    """A provider or a number of threads was asked for that this machine cannot give."""
+    """The requested device or number of threads is not available on this machine."""

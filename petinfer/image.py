@@ -1,4 +1,4 @@
-"""From a photo to the pixels that the network sees, as fastai does it at validation, bit for bit.
+"""From a photo to the network's input, as fastai does it at validation, bit for bit.
 
 ``Image.open`` → ``convert("RGB")`` → crop, squish or pad → ``resize``: fastai's ``PILImage.create`` and ``Resize.encodes``.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+import stat
+import struct
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -19,12 +20,39 @@ from .spec import Resize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Photo: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+Photo: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]"
+)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "DIB", "HEIF")
+"""Pillow's names. AVIF needs a Pillow that supports it (11.3 or newer), HEIF the package pi-heif."""
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".pfm",
+        ".avif",
+        ".avifs",
+    ]
+)
+MAX_BYTES = 256 * 2**20
 MAX_PADDED_PIXELS = 2**27  # 400 MB; a strip of 65,535 x 1 px would be padded to 4 billion
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-
+_PREFIX = 64  # bytes that tell a format
 
 _ORIENTATION = 0x0112  # the EXIF entry
 _UPRIGHT = {
@@ -39,59 +67,72 @@ _UPRIGHT = {
 
 
 def load_decoders() -> None:
-    """Load Pillow's decoders of the common formats now, rather than at the first photo."""
+    """Load Pillow's decoders of the common formats now rather than at the first photo."""
     Image.preinit()
 
 
+def is_photo(value: object) -> bool:
+    """Whether a value is one photo rather than an iterable of photos: a file and an image can be iterated over too."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 3
+    return isinstance(value, str | bytes | bytearray | memoryview | os.PathLike | Image.Image) or hasattr(value, "read")
+
+
 def name_of(photo: Photo) -> str:
-    """What a message calls the photo: its path where it has one, on one line."""
+    """The photo's name in messages: its path where it has one, on one line, at most 100 characters."""
     if isinstance(photo, str | os.PathLike):
-        return printable(os.fspath(photo))
-    return printable(str(getattr(photo, "filename", "") or getattr(photo, "name", "") or "photo"))
+        name = os.fspath(photo)
+    else:
+        name = str(getattr(photo, "filename", "") or getattr(photo, "name", ""))
+    name = printable(name or "photo")
+    return name if len(name) <= 100 else f"{name[:60]}…{name[-39:]}"
 
 
 def printable(text: str) -> str:
-    """The text with what would break a line, or a terminal, escaped."""
+    """The text with every character escaped that would break a line or control a terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def read(photo: Photo, orientation: str, at_least: int | None = None) -> Image.Image:
+def read(photo: Photo, orientation: str, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES) -> Image.Image:
     """Decode a photo to RGB.
 
     Args:
         photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8 [height, width, 3]).
         orientation: ``upright`` turns it as its EXIF entry asks; ``stored`` does not, as fastai does not.
-        at_least: px that are enough for each side: libjpeg decodes a larger JPEG at 1/2, 1/4 or 1/8 of its size, which is
-            faster and not equal to decoding it whole. None decodes it whole.
+        min_decode_size: px that each side needs at least: libjpeg then decodes a larger JPEG at 1/2, 1/4 or 1/8 of its
+            size, which is faster but gives other pixels. None decodes it whole.
+        max_bytes: a larger file is refused before it is read.
 
     Raises:
-        PhotoError: it is missing, damaged, too large for Pillow, or of a format not in `FORMATS`.
+        PhotoError: it is missing, empty, damaged, too large, or not in one of `FORMATS`.
     """
-    image = decode(photo, at_least)
+    image = decode(photo, min_decode_size, max_bytes)
     try:
         return _to_rgb(image, orientation)
     except Exception as error:
         raise _unreadable(photo, error) from error
 
 
-def decode(photo: Photo, at_least: int | None = None) -> Image.Image:
-    """The first step of `read`: a photo, of whatever mode, before it is turned. Arguments and errors are `read`'s."""
+def decode(photo: Photo, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES) -> Image.Image:
+    """The first step of `read`: the photo in its own mode, before it is turned. Arguments and errors are those of `read`."""
     try:
-        image = _open(photo)
-        if at_least is not None and image is not photo:  # an image of the caller's stays as it is
-            image.draft(None, (at_least, at_least))
+        image = _open(photo, max_bytes)
+        if min_decode_size is not None and image is not photo:  # the caller's own image stays as it is
+            image.draft(None, (min_decode_size, min_decode_size))
         image.load()  # which turns a TIFF by itself: its EXIF entry is read after that
-        if isinstance(photo, str | os.PathLike):
-            image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
-        return image
     except PhotoError:
         raise
     except FileNotFoundError as error:
         raise PhotoError(f"{name_of(photo)}: no such file (check the path)") from error
     except UnidentifiedImageError as error:
-        raise PhotoError(f"{name_of(photo)}: not a photo of a known format (known are {', '.join(FORMATS)})") from error
+        raise PhotoError(f"{name_of(photo)}: damaged, its header cannot be read (check the file)") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise _unreadable(photo, error) from error
+    if 0 in image.size:
+        raise PhotoError(f"{name_of(photo)}: {image.width} x {image.height} px, without a pixel (check the photo)")
+    if isinstance(photo, str | os.PathLike):
+        image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
+    return image
 
 
 def _unreadable(photo: Photo, error: Exception) -> PhotoError:
@@ -99,23 +140,99 @@ def _unreadable(photo: Photo, error: Exception) -> PhotoError:
     return PhotoError(f"{name_of(photo)}: cannot be read: {problem} (check the file)")
 
 
-def _open(photo: Photo) -> Image.Image:
+def _open(photo: Photo, max_bytes: int) -> Image.Image:
     if isinstance(photo, Image.Image):
         return photo
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
-    if isinstance(photo, bytes | bytearray | memoryview):
-        return Image.open(io.BytesIO(photo), formats=FORMATS)
     if isinstance(photo, str | os.PathLike):
-        if os.path.isdir(photo):
-            raise PhotoError(f"{name_of(photo)}: a folder without photos, or that cannot be read (give photos)")
-        # Read at once: a file left half-read would stay open, and Pillow reads in small pieces.
-        return Image.open(io.BytesIO(Path(photo).read_bytes()), formats=FORMATS)
-    if hasattr(photo, "read"):
-        return Image.open(io.BytesIO(photo.read()), formats=FORMATS)
-    raise PhotoError(
-        f"photo: a {type(photo).__name__} is none (give a path, bytes, a binary file, a Pillow image or an array)"
+        content = _read_path(photo, max_bytes)
+    elif isinstance(photo, bytes | bytearray | memoryview):
+        content = _read_file(io.BytesIO(photo), name_of(photo), max_bytes)
+    elif hasattr(photo, "read"):
+        content = _read_file(photo, name_of(photo), max_bytes)
+    else:
+        accepted = "a path, bytes, a binary file, a Pillow image or an array"
+        raise PhotoError(f"photo: unsupported type {type(photo).__name__} (expected {accepted})")
+    return Image.open(io.BytesIO(content), formats=[each for each in FORMATS if each in Image.OPEN])
+
+
+def _read_path(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """A file's bytes, all at once: a file left half-read would stay open, and Pillow reads in small pieces."""
+    name = name_of(path)
+    if not os.fspath(path):
+        raise PhotoError("photo: the path is empty (give the path of a photo)")
+    if os.fspath(path).startswith("data:"):
+        raise PhotoError(f"{name}: a data URI, not a path (decode it and pass the bytes)")
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # a NUL in the path
+        raise PhotoError(f"{name}: not a path: {error} (check the path)") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise PhotoError(f"{name}: a folder without photos, or that cannot be read (give photos)")
+    if found.st_size > max_bytes:
+        raise _too_large(name, found.st_size, max_bytes)
+    with open(path, "rb") as file:  # noqa: PTH123  Path's costs a conversion
+        return _read_file(file, name, max_bytes, found.st_size if stat.S_ISREG(found.st_mode) else None)
+
+
+def _read_file(file: BinaryIO, name: str, max_bytes: int, size: int | None = None) -> bytes:
+    """The rest of a file, of ``size`` bytes if known; what is not a photo is refused after its first bytes."""
+    prefix = file.read(_PREFIX)
+    if not isinstance(prefix, bytes):
+        raise PhotoError(f"{name}: opened in text mode (open it in binary mode, 'rb')")
+    if not prefix:
+        raise PhotoError(f"{name}: empty, 0 bytes (check the file)")
+    _require_known_format(prefix, name)
+    content = prefix + file.read((max_bytes if size is None else size) + 1 - len(prefix))
+    if len(content) > max_bytes:
+        raise _too_large(name, len(content), max_bytes)
+    return content
+
+
+def _too_large(name: str, size: int, max_bytes: int) -> PhotoError:
+    return PhotoError(
+        f"{name}: {size / 1e6:,.0f} MB or more, over the limit of {max_bytes / 1e6:,.0f} MB (raise max_bytes)"
     )
+
+
+def _require_known_format(prefix: bytes, name: str) -> None:
+    """Refuse what does not begin like a photo, by Pillow's own tests of the first bytes."""
+    if _is_heif(prefix):
+        _register_heif(name)
+        return
+    Image.preinit()
+    if not _accepted(prefix):
+        Image.init()  # loads the less common formats
+    if not _accepted(prefix):
+        if prefix[4:8] == b"ftyp" and b"avi" in prefix:
+            raise PhotoError(f"{name}: AVIF, which this Pillow cannot read (install Pillow 11.3 or newer)")
+        raise PhotoError(f"{name}: not a photo in a known format (known are {', '.join(FORMATS[:-2])})")
+
+
+def _accepted(prefix: bytes) -> bool:
+    """Whether a loaded format of Pillow accepts the first bytes; a text says that its library is missing."""
+    for name in FORMATS:
+        test = Image.OPEN[name][1] if name in Image.OPEN else None
+        try:
+            if test is not None and test(prefix) is True:
+                return True
+        except (IndexError, struct.error):  # fewer bytes than the format begins with
+            continue
+    return False
+
+
+def _is_heif(prefix: bytes) -> bool:
+    brands = prefix[8:]
+    return prefix[4:8] == b"ftyp" and b"avi" not in brands and any(b in brands for b in (b"heic", b"heix", b"hevc"))
+
+
+def _register_heif(name: str) -> None:
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise PhotoError(f"{name}: HEIC needs the package pi-heif (pip install pi-heif, or convert it)") from error
+    pi_heif.register_heif_opener()
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -146,10 +263,10 @@ def _turned(image: Image.Image) -> Image.Image:
 def resize(image: Image.Image, to: Resize) -> Image.Image:
     """fastai's ``Resize.encodes`` at validation, on an RGB image.
 
+    From a photo far narrower than the target's shape, fastai crops an empty window and gets black; so does this.
+
     Raises:
         ValueError: padding would make more than `MAX_PADDED_PIXELS` of it.
-
-    Of a photo far narrower than the target's shape, fastai crops nothing at all, and sees black; so does this.
     """
     filter_ = Image.Resampling[to.resample.upper()]
     if to.method == "squish":
@@ -193,9 +310,11 @@ def _pad(image: Image.Image, width: int, height: int, left: int, top: int, paddi
     return Image.fromarray(np.pad(np.asarray(image), sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
 
 
-def pixels(photo: Photo, to: Resize, orientation: str, at_least: int | None = None) -> NDArray[np.uint8]:
-    """The uint8 [height, width, 3] that the network sees of a photo. Raises `PhotoError` as `read` and `resize` do."""
-    image = read(photo, orientation, at_least)
+def pixels(
+    photo: Photo, to: Resize, orientation: str, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES
+) -> NDArray[np.uint8]:
+    """The network's input for a photo: uint8 [height, width, 3]. Raises `PhotoError` as `read` and `resize` do."""
+    image = read(photo, orientation, min_decode_size, max_bytes)
     try:
         return np.asarray(resize(image, to))
     except (ValueError, MemoryError) as error:

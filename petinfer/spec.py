@@ -1,4 +1,4 @@
-"""What a model file says of itself: the JSON in its metadata entry ``petinfer``, written by export, read by the runtime.
+"""A model file's description: the JSON in its metadata entry ``petinfer``, written by export, read by the runtime.
 
 - ``schema``: 1.
 - ``labels``: the words for the classes, in the order of the model's outputs.
@@ -6,10 +6,10 @@
   reflection), ``resample`` (Pillow's name for the filter).
 - ``orientation``: ``stored`` (pixels as the file stores them, as fastai does) or ``upright`` (turned as EXIF asks).
 - ``precision``: fp32, fp16 or int8.
-- ``golden``: for each photo in ``petinfer/golden``, what the Learner saw and answered; see `Golden`.
-- ``sha256``: of the whole file, taken with 64 zeros in this place.
-- ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. For people;
-  any JSON objects.
+- ``golden``: for each photo in ``petinfer/golden``, the Learner's pixels and answers; see `Golden`.
+- ``sha256``: of the whole file, computed with 64 zeros in this place.
+- ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. Any JSON
+  objects, for people.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class Resize:
-    """How a photo becomes the square (or rectangle) that the network sees: fastai's ``Resize``, at validation."""
+    """How a photo becomes the network's input: fastai's ``Resize`` at validation. Sizes in px."""
 
     height: int
     width: int
@@ -54,23 +54,23 @@ class Resize:
 
 @dataclass(frozen=True)
 class Golden:
-    """What fastai made of one golden photo, and what the Learner and the file answered, where the file was exported."""
+    """One golden photo where the model was exported: fastai's pixels, and the answers of the Learner and of the file."""
 
     size: tuple[int, int]
     """Width and height of the decoded photo, px."""
     decoded: str
-    """sha256 of the RGB pixels that the file was decoded to."""
+    """sha256 of the decoded RGB pixels."""
     pixels: str
-    """sha256 of the pixels that the network saw."""
+    """sha256 of the network's input."""
     learner: tuple[float, ...]
     """The Learner's probabilities, in the order of the labels."""
     file: tuple[float, ...]
-    """The model file's own, on the CPU."""
+    """The model file's probabilities, on the CPU."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The description of one model file; see the module's docstring for the entries."""
+    """The description of one model file. The module's docstring explains the entries."""
 
     labels: tuple[str, ...]
     resize: Resize
@@ -86,11 +86,11 @@ class Spec:
         _check_one_of("orientation", self.orientation, ORIENTATIONS)
         _check_one_of("precision", self.precision, PRECISIONS)
         if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
-            raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more words (export it again)")
+            raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more texts (export it again)")
         if not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):
             raise ModelError(f"model: sha256 is {self.sha256!r}, not 64 hex digits (export it again)")
         if len(set(self.labels)) < len(self.labels):
-            raise ModelError(f"model: labels {list(self.labels)!r} name one class twice (export it again)")
+            raise ModelError(f"model: labels {list(self.labels)!r} contain a class twice (export it again)")
 
     def to_json(self) -> str:
         """The metadata entry."""
@@ -103,13 +103,11 @@ class Spec:
         """Read the metadata entry.
 
         Raises:
-            ModelError: it is no JSON object, of another schema, or an entry is missing, unknown or out of range.
+            ModelError: it is not a JSON object, has another schema, or an entry is missing, unknown or out of range.
         """
         content = _object("metadata", _parse(text))
         if content.pop("schema", None) != SCHEMA:
-            raise ModelError(
-                f"model: its schema is not {SCHEMA}, the one known here (export it again, or upgrade petinfer)"
-            )
+            raise ModelError(f"model: its schema is not {SCHEMA} (export it again, or upgrade petinfer)")
         _check_entries("metadata", content, set(cls.__dataclass_fields__))
         resize = _object("resize", content.pop("resize"))
         _check_entries("resize", resize, {"method", "size", "padding", "resample"})

@@ -1,7 +1,7 @@
-"""The proof on this device: golden photos go through the model again, beside what the Learner saw and answered.
+"""Proves a model on this device: golden photos, compared with the Learner's pixels and answers in the model file.
 
-Pixels must be equal to the bit. Answers may differ from those that the file gave where it was exported by what
-processors add up in another order, and by no more; no decision may differ from the Learner's.
+Pixels must be identical. Probabilities may differ from the file's own, computed where it was exported, only by the
+rounding of another processor; no decision may differ from the Learner's.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .spec import Golden
 
 GOLDEN_PHOTOS = Path(__file__).parent / "golden"
 
-# How far a probability may be from the one that the same file gave elsewhere, on a CPU by onnxruntime's own kernels.
+# The largest accepted difference to a probability that the same file gave where it was exported, on onnxruntime's CPU.
 TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}
-# Other providers round int8 in other places: where they leave a sum in float, say, that the file would round.
+# Other providers round int8 in other places: some keep a sum in float that the file rounds.
 INT8_ELSEWHERE = 2e-2
 
 
 @dataclass(frozen=True)
 class Check:
-    """One golden photo, here and where the model was exported."""
+    """One golden photo, compared with what the model file says of it."""
 
     photo: str
     size_equal: bool
@@ -40,12 +40,12 @@ class Check:
     from_learner: float
     """Largest |Δ probability| to the Learner's answer."""
     flipped: bool
-    """Whether another class is the most probable than the Learner said."""
+    """Whether the most probable class is not the Learner's."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All that `verify` found."""
+    """The result of `verify`."""
 
     checks: tuple[Check, ...]
     failures: tuple[str, ...]
@@ -53,15 +53,15 @@ class Verdict:
 
 
 def verify(classifier: Classifier) -> Verdict:
-    """Check a loaded model on this device; ``failures`` is empty when all is as it must be.
+    """Check a loaded model on this device. ``failures`` is empty if it passes.
 
     Raises:
-        ModelError: the model brings no golden answers.
+        ModelError: the model file contains no golden answers.
     """
     golden = classifier.spec.golden
     if not golden:
         raise ModelError(
-            f"{classifier.path}: brings no golden answers to verify (export it with this version of petinfer)"
+            f"{classifier.path}: contains no golden answers to verify (export it with this version of petinfer)"
         )
     checks = tuple(_check(classifier, name, expected) for name, expected in golden.items())
     return Verdict(checks, tuple(_failures(classifier, checks)), tuple(_notes(checks)))
@@ -70,7 +70,7 @@ def verify(classifier: Classifier) -> Verdict:
 def _check(classifier: Classifier, name: str, golden: Golden) -> Check:
     decoded = read(GOLDEN_PHOTOS / name, "stored")
     pixels = np.asarray(resize(decoded, classifier.spec.resize))
-    probabilities = classifier.infer(pixels[np.newaxis])[0][0].astype(np.float64)
+    probabilities = classifier.run(pixels[np.newaxis])[0][0].astype(np.float64)
     return Check(
         name,
         decoded.size == golden.size,
@@ -83,10 +83,10 @@ def _check(classifier: Classifier, name: str, golden: Golden) -> Check:
 
 
 def _notes(checks: tuple[Check, ...]) -> list[str]:
-    """JPEG leaves its decoders some freedom, so that another libjpeg gives other pixels before any resize."""
+    """JPEG leaves its decoders some freedom: another libjpeg decodes to slightly different pixels."""
     other = [check.photo for check in checks if not check.decoded_equal]
-    told = "this machine's JPEG decoder gives other pixels than that of the machine where the model was exported"
-    return [f"{told}: {', '.join(other)}"] if other else []
+    note = "this machine's JPEG decoder gives other pixels than the one where the model was exported"
+    return [f"{note}: {', '.join(other)}"] if other else []
 
 
 def _sha256(pixels: NDArray[np.uint8]) -> str:
@@ -99,34 +99,34 @@ def _failures(classifier: Classifier, checks: tuple[Check, ...]) -> list[str]:
         tolerance = INT8_ELSEWHERE
     failures = []
     if file_sha256(classifier.path, classifier.spec.sha256) != classifier.spec.sha256:
-        failures.append(f"{classifier.path} is not the file that was exported: its sha256 is another (copy it again)")
+        failures.append(f"{classifier.path} is not the exported file: its sha256 differs (copy it again)")
     for check in checks:
         if not check.size_equal or not (check.decoded_equal or check.photo.endswith(".jpg")):
-            failures.append(f"{check.photo}: decoded to another picture (install another version of Pillow)")
+            failures.append(f"{check.photo}: decoded to another image (install another version of Pillow)")
         if check.decoded_equal and not check.pixels_equal:
             failures.append(
-                f"{check.photo}: decoded alike, resized to other pixels (install another version of Pillow)"
+                f"{check.photo}: decoded equally but resized to other pixels (install another version of Pillow)"
             )
         if check.pixels_equal and not check.moved <= tolerance:
-            moved = f"a probability is off by {check.moved:.1e}, more than {tolerance:.0e}"
-            failures.append(f"{check.photo}: {moved} on {classifier.provider} (try another --device)")
+            moved = f"a probability differs by {check.moved:.1e}, more than {tolerance:.0e}"
+            failures.append(f'{check.photo}: {moved} on {classifier.provider} (use device="cpu")')
         if check.flipped:
-            failures.append(f"{check.photo}: another class than the Learner's (do not use this file on this device)")
+            failures.append(f"{check.photo}: the decision is not the Learner's (do not use this file on this device)")
     wheels = onnxruntime_wheels()
     if len(wheels) > 1:
-        failures.append(f"{' and '.join(wheels)} overwrite each other (pip uninstall all of them, then install one)")
+        failures.append(f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)")
     return failures
 
 
 def file_sha256(path: Path, written: str) -> str:
-    """The sha256 of a model file, taken with zeros in place of the one that is ``written`` in it."""
+    """The sha256 of a model file, computed with zeros in place of the sha256 ``written`` in it."""
     return hashlib.sha256(path.read_bytes().replace(written.encode(), b"0" * 64)).hexdigest()
 
 
 def onnxruntime_wheels() -> list[str]:
-    """The installed distributions that bring the package ``onnxruntime``; two overwrite each other without a word.
+    """The installed distributions of the package ``onnxruntime``; two of them overwrite each other silently.
 
-    Plug-ins are called ``onnxruntime-…`` too, and bring packages of other names.
+    Plug-ins are named ``onnxruntime-…`` too, but contain packages of other names.
     """
     named = [each for each in distributions() if (each.metadata["Name"] or "").lower().startswith("onnxruntime")]
     return sorted(

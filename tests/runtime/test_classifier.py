@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
+from PIL import Image, ImageSequence
 
-from petinfer import Classifier, ModelError, PhotoError
-from petinfer.classifier import BUNDLED_MODEL, begin
-from petinfer.device import available_cores
+from petinfer import Classifier, DeviceError, ModelError, PhotoError
+from petinfer.classifier import BUNDLED_MODEL
+from petinfer.session import opening
+from petinfer.session.opening import open_early
+from petinfer.session.threads import available_cores
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +68,7 @@ def test_a_forked_child_drops_an_inherited_classifier(leave: str) -> None:
     code = f"""
 import gc, os, sys
 from petinfer import Classifier
-from petinfer.device import open_session
-from petinfer.classifier import BUNDLED_MODEL
 classifier = Classifier()
-classifier.session = open_session(BUNDLED_MODEL, "cpu", 2)
 child = os.fork()
 if child == 0:
     {leave}
@@ -76,17 +78,91 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_a_session_that_was_begun_is_the_classifiers(cat_photo: Path) -> None:
-    opening = begin(threads=1)
-    classifier = Classifier(opening=opening)
-    assert classifier.session is opening.result()
-    assert classifier.predict(cat_photo) == Classifier(threads=1).predict(cat_photo)
+def test_a_session_opened_early_is_used_by_the_classifier_it_was_opened_for() -> None:
+    open_early()
+    (early,) = opening._opened_early.values()
+    other = Classifier(threads=1) if available_cores() > 1 else Classifier(device="cpu")
+    assert other.session is not early.result()
+    assert Classifier().session is early.result()
+    assert Classifier().session is not early.result()  # it is used once
 
 
-def test_what_is_wrong_with_a_session_that_was_begun_is_told_by_the_classifier(tmp_path: Path) -> None:
-    opening = begin(tmp_path / "none.onnx")
+def test_a_session_opened_early_never_replaces_the_requested_model(tmp_path: Path) -> None:
+    open_early()
     with pytest.raises(ModelError, match=r"none\.onnx: no such model file"):
-        Classifier(opening=opening)
+        Classifier(tmp_path / "none.onnx")
+    with pytest.raises(DeviceError, match="threads: 99999 requested"):
+        Classifier(threads=99999)
+
+
+def test_without_waiting_pixels_come_first_and_errors_with_the_prediction(cat_photo: Path) -> None:
+    classifier = Classifier(device="abacus", wait=False)
+    assert classifier.pixels(cat_photo).shape == (224, 224, 3)
+    with pytest.raises(DeviceError, match="device: 'abacus' is unknown"):
+        classifier.predict(cat_photo)
+
+
+def test_a_forked_child_opens_a_session_of_its_own(cat_photo: Path) -> None:
+    code = f"""
+import os, sys
+from petinfer import Classifier
+classifier = Classifier()
+expected = classifier.predict({str(cat_photo)!r})
+child = os.fork()
+if child == 0:
+    sys.exit(classifier.predict({str(cat_photo)!r}) != expected)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_a_copy_has_the_same_settings(duplicate: Callable[[Classifier], Classifier], cat_photo: Path) -> None:
+    original = Classifier(threads=1, orientation="stored", decode="fast", max_bytes=10**6)
+    twin = duplicate(original)
+    assert repr(twin) == repr(original)
+    assert twin.max_bytes == original.max_bytes
+    assert twin.predict(cat_photo) == original.predict(cat_photo)
+
+
+def test_a_buffer_can_be_reused_in_a_stream(classifier: Classifier) -> None:
+    """Each photo is read when it is taken, not later in a thread."""
+    photos = np.random.default_rng(0).integers(0, 256, (20, 60, 60, 3), np.uint8)
+    expected = [classifier.predict(photo).probability for photo in photos]
+    buffer = np.empty((60, 60, 3), np.uint8)
+
+    def reused() -> Iterator[np.ndarray]:
+        for photo in photos:
+            buffer[:] = photo
+            yield buffer
+
+    found = [prediction.probability for prediction in classifier.predict_stream(reused())]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_frames_of_an_animation_are_told_apart(classifier: Classifier, tmp_path: Path) -> None:
+    """``ImageSequence.Iterator`` yields one image object again and again."""
+    frames = [Image.new("RGB", (50, 50), (12 * i, 250 - 12 * i, 90)) for i in range(20)]
+    frames[0].save(tmp_path / "frames.png", save_all=True, append_images=frames[1:])
+    expected = [classifier.predict(frame).probability for frame in frames]
+    with Image.open(tmp_path / "frames.png") as animation:
+        found = [each.probability for each in classifier.predict_stream(ImageSequence.Iterator(animation))]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_leaving_a_stream_early_decodes_no_more_photos(classifier: Classifier, cat_photo: Path) -> None:
+    taken = 0
+
+    def photos() -> Iterator[Path]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield cat_photo
+
+    stream = classifier.predict_stream(photos())
+    next(stream)
+    stream.close()
+    assert taken <= 16
 
 
 def test_a_batch_of_none_is_empty(classifier: Classifier) -> None:
@@ -115,13 +191,17 @@ def test_the_session_runs_what_was_asked_for() -> None:
 
 def test_a_batch_that_the_network_does_not_take_is_told(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match=r"batch: float32 \[1, 2, 2, 3\] is not uint8 \[photos, 224, 224, 3\]"):
-        classifier.infer(np.zeros((1, 2, 2, 3), np.float32))
+        classifier.run(np.zeros((1, 2, 2, 3), np.float32))
 
 
 def test_one_photo_is_no_batch(classifier: Classifier, cat_photo: Path) -> None:
-    for photo in (str(cat_photo), cat_photo, cat_photo.read_bytes()):
-        with pytest.raises(TypeError, match="photos: one photo, where several are expected"):
+    content = cat_photo.read_bytes()
+    image, array = Image.new("RGB", (8, 8)), np.zeros((8, 8, 3), np.uint8)
+    for photo in (str(cat_photo), cat_photo, content, bytearray(content), io.BytesIO(content), image, array):
+        with pytest.raises(TypeError, match="photos: one photo, expected an iterable of photos"):
             classifier.predict_batch(photo)
+        with pytest.raises(TypeError, match="photos: one photo, expected an iterable of photos"):
+            classifier.predict_stream(photo)
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
@@ -132,22 +212,24 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
 def test_a_damaged_model_is_told(tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(BUNDLED_MODEL.read_bytes()[:100_000])
-    with pytest.raises(ModelError, match="onnxruntime cannot load it"):
+    with pytest.raises(ModelError, match=r"half\.onnx: not an ONNX model, or damaged"):
         Classifier(path)
 
 
 def test_a_model_that_does_not_describe_itself_is_told(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "silent.onnx")
-    with pytest.raises(ModelError, match="does not describe itself"):
+    with pytest.raises(ModelError, match="has no description for petinfer"):
         Classifier(tmp_path / "silent.onnx")
 
 
 def test_a_description_that_contradicts_the_graph_is_told(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
     entry.value = entry.value.replace('"size": [224, 224]', '"size": [224, 160]')
     onnx.save(model, tmp_path / "contradiction.onnx")
-    with pytest.raises(ModelError, match=r"contradiction\.onnx: takes"):
+    with pytest.raises(ModelError, match=r"contradiction\.onnx: its inputs are"):
         Classifier(tmp_path / "contradiction.onnx")

@@ -14,18 +14,19 @@ from click.testing import CliRunner
 from PIL import Image
 
 from petinfer import Classifier
-from petinfer.bench import (
+from petinfer.bench.latency import (
     Latency,
     cold_start,
     measure,
     over_latencies_allowed,
     ratio,
-    surroundings,
     thread_counts,
     throughput,
 )
+from petinfer.bench.machine import describe
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
+from petinfer.cli.bench import distinct_names
 
 
 def latency(totals: list[float]) -> Latency:
@@ -60,8 +61,8 @@ def test_classifiers_take_turns_and_are_measured_as_often(cat_photo: Path) -> No
     assert first.seconds.shape == second.seconds.shape == (2, 4)
 
 
-def test_the_surroundings_name_what_ran() -> None:
-    about = surroundings(Classifier(threads=1))
+def test_the_description_names_what_ran() -> None:
+    about = describe(Classifier(threads=1))
     assert (about["provider"], about["threads"], about["model"]) == ("CPUExecutionProvider", 1, str(BUNDLED_MODEL))
     assert len(about["sha256"]) == 64 and about["processor"]
 
@@ -89,9 +90,9 @@ def test_without_a_photo_a_golden_one_is_measured_and_what_ran_is_named() -> Non
     options = ["--queries", "2", "--duration", "0", "--batch", "2", "--threads", "1"]
     printed = CliRunner().invoke(main, ["bench", *options]).stdout
     assert "cat.jpg: cat" in printed
-    assert "CPUExecutionProvider, 1 threads, exact decoding" in printed
+    assert "CPUExecutionProvider, 1 thread, exact decoding" in printed
     assert f"onnxruntime {onnxruntime.__version__}" in printed
-    assert re.search(r"photos a second +1 threads\nbatches of 2 +\d", printed)
+    assert re.search(r"photos per second +1 thread\nbatches of 2 +\d", printed)
 
 
 def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -> None:
@@ -104,12 +105,19 @@ def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -
 
 def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: Path, tmp_path: Path) -> None:
     for options, problem in (
-        (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder is not there"),
+        (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder does not exist"),
         (["--csv", "--cold"], "--cold and --batch have no samples to write as CSV"),
         (["--csv", "--batch", "2"], "--cold and --batch have no samples to write as CSV"),
     ):
         result = CliRunner().invoke(main, ["bench", str(cat_photo), *options])
         assert result.exit_code == 2 and problem in result.stderr
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    same, other = tmp_path / "a" / "model-int8.onnx", tmp_path / "b" / "model-int8.onnx"
+    assert distinct_names([same, other]) == ["a/model-int8.onnx", "b/model-int8.onnx"]
+    assert distinct_names([same, tmp_path / "a" / "model-fp32.onnx"]) == ["model-int8.onnx", "model-fp32.onnx"]
+    assert distinct_names([same]) == distinct_names([same, same])[:1] == ["model-int8.onnx"]
 
 
 def test_two_models_are_compared_by_their_ratio(cat_photo: Path) -> None:

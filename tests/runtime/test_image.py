@@ -74,10 +74,21 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     ("photo", "message"),
     [
         ("nowhere.jpg", "nowhere.jpg: no such file (check the path)"),
-        (b"", "photo: not a photo of a known format (known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM)"),
+        (b"", "photo: empty, 0 bytes (check the file)"),
         (np.zeros((4, 4)), "array: float64 [4, 4] is not an RGB photo (give uint8 [height, width, 3])"),
         (np.zeros((0, 4, 3), np.uint8), "array: uint8 [0, 4, 3] is not an RGB photo (give uint8 [height, width, 3])"),
-        (7, "photo: a int is none (give a path, bytes, a binary file, a Pillow image or an array)"),
+        (b"text", "photo: not a photo in a known format (known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM, AVIF)"),
+        (7, "photo: unsupported type int (expected a path, bytes, a binary file, a Pillow image or an array)"),
+        ("", "photo: the path is empty (give the path of a photo)"),
+        (io.StringIO("text"), "photo: opened in text mode (open it in binary mode, 'rb')"),
+        (Image.new("RGB", (0, 0)), "photo: 0 x 0 px, without a pixel (check the photo)"),
+        (Image.new("RGB", (3, 0)), "photo: 3 x 0 px, without a pixel (check the photo)"),
+        ("nul\0.jpg", "nul\\x00.jpg: not a path: embedded null byte (check the path)"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(60), "photo: damaged, its header cannot be read (check the file)"),
+        (
+            b"\0\0\0\x18ftypheic" + bytes(60),
+            "photo: HEIC needs the package pi-heif (pip install pi-heif, or convert it)",
+        ),
     ],
 )
 def test_what_is_no_photo_is_told_in_one_line(photo: object, message: str) -> None:
@@ -130,9 +141,9 @@ def test_one_odd_exif_entry_costs_neither_the_photo_nor_its_turn(lying_photo: Pa
 def test_fast_decoding_leaves_the_callers_image_as_it_is(tmp_path: Path) -> None:
     gradient(1600, 1200).save(tmp_path / "large.jpg")
     with Image.open(tmp_path / "large.jpg") as image:
-        read(image, "stored", at_least=400)
+        read(image, "stored", min_decode_size=400)
         assert image.size == (1600, 1200)
-    assert read(tmp_path / "large.jpg", "stored", at_least=400).size == (800, 600)
+    assert read(tmp_path / "large.jpg", "stored", min_decode_size=400).size == (800, 600)
 
 
 def test_a_message_is_one_line_whatever_the_file_is_called() -> None:

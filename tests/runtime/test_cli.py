@@ -69,8 +69,8 @@ def test_csv_has_a_column_a_class(folder: Path) -> None:
     )
     assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error"]
     assert (rows[0]["label"], rows[0]["cat"], rows[0]["error"]) == ("cat", rows[0]["probability"], "")
-    assert (rows[1]["label"], rows[1]["error"]) == ("", f"{folder}/notes.txt: not a photo of a known format "
-                                                        "(known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM)")  # fmt: skip
+    assert (rows[1]["label"], rows[1]["error"]) == ("", f"{folder}/notes.txt: not a photo in a known format "
+                                                        "(known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM, AVIF)")  # fmt: skip
 
 
 def test_top_gives_the_most_probable_classes(cat_photo: Path) -> None:
@@ -90,8 +90,8 @@ def test_an_error_in_the_table_goes_to_standard_error(folder: Path) -> None:
     [
         (["classify"], "Missing argument 'PHOTO...'"),
         (["classify", "--model", "none.onnx", "x.jpg"], "Error: none.onnx: no such model file"),
-        (["classify", "--device", "abacus", "x.jpg"], "Error: device abacus: unknown"),
-        (["classify", "--threads", "4096", "x.jpg"], "Error: threads: 4096 cannot be had"),
+        (["classify", "--device", "abacus", "x.jpg"], "Error: --device: 'abacus' is unknown"),
+        (["classify", "--threads", "4096", "x.jpg"], "Error: --threads: 4096 requested, "),
         (["bench", "nowhere.jpg"], "Error: nowhere.jpg: no such file"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
 
 def test_standard_input_is_read_once(cat_photo: Path) -> None:
     result = petinfer("classify", "-", "-", stdin=cat_photo.read_bytes())
-    assert result.exit_code == 2 and "standard input (-) can be read once" in result.stderr
+    assert result.exit_code == 2 and "standard input (-) can be read only once" in result.stderr
 
 
 def test_a_dash_is_standard_input_even_where_a_file_is_called_so(
@@ -137,7 +137,7 @@ def test_a_dash_is_standard_input_even_where_a_file_is_called_so(
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
     program = [sys.executable, "-m", "petinfer", *map(str, arguments)]
-    return subprocess.run(program, capture_output=True, env=os.environ | environment)
+    return subprocess.run(program, capture_output=True, timeout=120, env=os.environ | environment)
 
 
 @pytest.mark.parametrize("options", [[], ["--threads", "1"], ["--fast-decode", "--upright"]])
@@ -179,7 +179,7 @@ sys.meta_path.insert(0, Interrupt())
 from petinfer.__main__ import run
 run()
 """
-    done = subprocess.run([sys.executable, "-c", code, "classify", str(cat_photo)], capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code, "classify", str(cat_photo)], capture_output=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
@@ -199,19 +199,19 @@ def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
 def test_a_full_disk_is_one_line_and_exit_2(form: str, cat_photo: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123  a device, not a file
         program = [sys.executable, "-m", "petinfer", "classify", form, str(cat_photo)]
-        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: cannot write: No space left on device") and "Traceback" not in done.stderr
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys\nfrom petinfer.cli import main\nprint({'numpy', 'onnxruntime', 'PIL'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, text=True).stdout == "set()\n"
 
 
 def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
     command = f"{sys.executable} -m petinfer classify --jsonl {cat_photo} {cat_photo} | head -c 1"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    result = subprocess.run(command, shell=True, capture_output=True, timeout=120, text=True)
     assert (result.stdout, result.stderr) == ("{", "")
 
 
@@ -230,7 +230,7 @@ def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_pa
         *[str(cat_photo)] * 3,
     ]
     with (tmp_path / "answers.jsonl").open("w") as answers:
-        subprocess.run(command, stdout=answers, stderr=terminal, check=True)
+        subprocess.run(command, stdout=answers, stderr=terminal, check=True, timeout=120)
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()
     assert [json.loads(line)["label"] for line in lines] == ["cat"] * 3
     assert "3/3" in os.read(screen, 10_000).decode()
@@ -249,5 +249,5 @@ def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
     assert [name for name in main.commands if f"petinfer {name}" not in readme] == []

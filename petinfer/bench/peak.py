@@ -1,6 +1,6 @@
-"""The peak of this machine, measured: how fast onnxruntime multiplies two large matrices, where nothing else counts.
+"""Measures this machine's peak: the speed at which onnxruntime multiplies two large matrices.
 
-What a network takes at that speed is the least that it could take here.
+A network's multiplications at that speed are a lower bound of its time (roofline model).
 """
 
 from __future__ import annotations
@@ -10,11 +10,30 @@ import time
 import numpy as np
 import onnxruntime
 
-from .device import session_options
-from .protobuf import field, number
+from ..classifier import Classifier
+from ..session.opening import session_options
+from ..session.protobuf import field, number
+from .latency import STEPS, Latency
 
 SIDE = 1024
 _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # ONNX's numbers for element types
+
+
+def roofline(classifier: Classifier, latency: Latency) -> dict[str, float] | None:
+    """How close inference comes to this machine's peak.
+
+    Returns:
+        ``peak_gmacs``: the peak, 10⁹ multiply-accumulates per second; ``floor``: the network's time at that speed, ms;
+        ``share``: floor divided by the median inference time. None on other devices than the CPU, and for a model file
+        that does not contain its number of multiply-accumulates.
+    """
+    macs = classifier.spec.origin.get("macs")
+    if not macs or classifier.provider != "CPUExecutionProvider":
+        return None
+    peak = peak_macs(classifier.spec.precision, classifier.threads)
+    floor = macs / peak * 1000
+    median = float(np.median(latency.seconds[:, STEPS.index("inference")])) * 1000
+    return {"peak_gmacs": peak / 1e9, "floor": floor, "share": floor / median}
 
 
 def peak_macs(precision: str, threads: int, products: int = 20) -> float:

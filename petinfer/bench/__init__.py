@@ -1,0 +1,1 @@
+"""Measures how long a photo takes on this machine."""

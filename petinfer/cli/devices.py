@@ -1,0 +1,29 @@
+"""``petinfer devices``: which devices can run a model here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import DeviceError, PetinferError
+
+
+@click.command()
+@click.option("--model", type=click.Path(path_type=Path), help="Model file to try.  [default: the bundled one]")
+def devices(model: Path | None) -> None:
+    """List the devices: which can run a model here, and why the others cannot."""
+    from ..classifier import Classifier
+    from ..session.devices import AUTO, DEVICES
+    from ..verify import onnxruntime_wheels
+
+    for device in DEVICES:
+        try:
+            provider = Classifier(model, device).provider
+            rest = "" if device in AUTO else " (auto does not choose it: not measured by petinfer)"
+            click.echo(f"{device:13} ready: {provider}{rest}")
+        except DeviceError as error:
+            click.echo(f"{device:13} no: {str(error).partition(': ')[2]}")
+    wheels = onnxruntime_wheels()
+    if len(wheels) > 1:
+        raise PetinferError(f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)")

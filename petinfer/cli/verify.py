@@ -1,0 +1,81 @@
+"""``petinfer verify``: the proof on this device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import DeviceError
+from .formats import Record
+from .inputs import model_options
+
+if TYPE_CHECKING:
+    from .. import Classifier
+    from ..verify import Verdict
+
+
+@click.command()
+@model_options
+@click.option("--providers", is_flag=True, help="Verify on each device that works here.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.pass_context
+def verify(
+    context: click.Context, model: Path | None, device: str, threads: int | None, providers: bool, as_json: bool
+) -> None:
+    """Prove on this device that the model has the Learner's pixels and gives its answers.
+
+    Exits with 1 if it does not.
+    """
+    from ..classifier import Classifier
+    from ..session.devices import available_devices
+    from ..session.threads import thread_count
+    from ..verify import verify as check
+
+    if providers and device != "auto":
+        raise click.UsageError("--providers tries every device; leave --device out")
+
+    found = []
+    thread_count(threads)
+    for name in available_devices() if providers else [device]:
+        try:
+            classifier = Classifier(model, name, threads)
+        except DeviceError as error:
+            if not providers:
+                raise
+            click.echo(f"not verified: {error}", err=True)
+            continue
+        found.append((classifier, check(classifier)))
+    if as_json:
+        reports = [_verdict_record(*each) for each in found]
+        click.echo(json.dumps(reports if providers else reports[0]))
+    else:
+        for each in found:
+            _print_verdict(*each)
+    context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
+
+
+def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
+    about = {"model": str(classifier.path), "provider": classifier.provider, "precision": classifier.spec.precision}
+    return {**about, "passed": not verdict.failures, **asdict(verdict)}
+
+
+def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
+    click.echo(
+        f"{classifier.path}, {classifier.spec.precision} on {classifier.provider}, {classifier.threads} threads\n"
+    )
+    click.echo(f"{'photo':26}{'pixels':>10}{'|Δp| file':>12}{'|Δp| Learner':>14}")
+    for found in verdict.checks:
+        pixels = "equal" if found.pixels_equal else "differ" if found.decoded_equal else "decoder"
+        flipped = "  flipped" if found.flipped else ""
+        click.echo(f"{found.photo:26}{pixels:>10}{found.moved:12.1e}{found.from_learner:14.1e}{flipped}")
+    for note in verdict.notes:
+        click.echo(f"\nnote: {note}")
+    for failure in verdict.failures:
+        click.echo(f"Error: {failure}", err=True)
+    equal, flips = (sum(getattr(check, name) for check in verdict.checks) for name in ("pixels_equal", "flipped"))
+    end = "NOT verified" if verdict.failures else "verified"
+    click.echo(f"\n{equal} of {len(verdict.checks)} photos with identical pixels, {flips} decisions flipped: {end}")
