@@ -27,6 +27,8 @@ def run() -> None:
         main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError as error:  # while click writes its help
+        status = _cannot_write(error)
     os._exit(_flush() or status)
 
 
@@ -50,9 +52,14 @@ def _flush() -> int:
             stream.flush()
     except OSError as error:
         if error.errno != errno.EPIPE:  # click has handled a closed pipe
-            os.write(2, f"Error: cannot write: {error.strerror} (check where the answers go)\n".encode())
-            return 2
+            return _cannot_write(error)
     return 0
+
+
+def _cannot_write(error: OSError) -> int:
+    """Say so on standard error; returns the exit status."""
+    os.write(2, f"Error: cannot write: {error.strerror} (check where the answers go)\n".encode())
+    return 2
 
 
 if __name__ == "__main__":

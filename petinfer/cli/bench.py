@@ -83,6 +83,8 @@ def bench(photo: Path | None, **given: Any) -> None:
     from ..bench.plot import plot
 
     photo = photo or GOLDEN_PHOTO
+    if photo == Path("-"):
+        raise click.UsageError("bench measures a file; standard input (-) cannot be read again by new processes")
     classifiers = _classifiers(options)
     about: Record = {"photo": str(photo), "answer": asdict(classifiers[0].predict(photo))}
     latencies = measure(classifiers, photo.read_bytes(), options.queries, options.duration)

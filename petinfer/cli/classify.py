@@ -112,15 +112,21 @@ def _records(classifier: Classifier, paths: list[str], top: int | None, failed: 
     for path, prediction in zip(paths, classifier.predict_stream(sources(paths)), strict=True):
         if isinstance(prediction, PhotoError):
             failed.append(path)
-        yield _record(path, prediction, top)
+        yield _record(path, prediction, classifier.spec.sha256, top)
 
 
-def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> Record:
+def _record(path: str, prediction: Prediction | PhotoError, model: str, top: int | None) -> Record:
+    """What JSON says of a photo; ``model`` is the sha256 that the model file's description contains."""
     if isinstance(prediction, PhotoError):
-        return {"path": path, "error": in_options(str(prediction))}
-    probabilities = dict(list(prediction.probabilities.items())[:top])
-    answer = {"label": prediction.label, "probability": prediction.probability, "probabilities": probabilities}
-    return {"path": path, **answer}
+        return {"path": path, "error": in_options(str(prediction)), "model": model}
+    return {
+        "path": path,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "probabilities": dict(list(prediction.probabilities.items())[:top]),
+        "orientation": prediction.orientation,
+        "model": model,
+    }
 
 
 def _counted(records: Iterator[Record], total: int) -> Iterator[Record]:

@@ -42,10 +42,13 @@ def test_json_is_one_record_an_input_in_the_order_given(folder: Path) -> None:
     result = petinfer("classify", "--json", folder / "b.jpg", folder / "nowhere.jpg", folder / "a.JPG")
     records = json.loads(result.stdout)
     assert [record["path"] for record in records] == [str(folder / name) for name in ("b.jpg", "nowhere.jpg", "a.JPG")]
-    assert list(records[0]) == ["path", "label", "probability", "probabilities"]
+    model = Classifier().spec.sha256
+    assert list(records[0]) == ["path", "label", "probability", "probabilities", "orientation", "model"]
+    assert (records[0]["orientation"], records[0]["model"]) == ("upright", model)
     assert records[1] == {
         "path": str(folder / "nowhere.jpg"),
         "error": f"{folder}/nowhere.jpg: no such file (check the path)",
+        "model": model,
     }
     assert result.exit_code == 1
 
@@ -93,6 +96,11 @@ def test_an_error_in_the_table_goes_to_standard_error(folder: Path) -> None:
         (["classify", "--device", "abacus", "x.jpg"], "Error: --device: 'abacus' is unknown"),
         (["classify", "--threads", "4096", "x.jpg"], "Error: --threads: 4096 requested, "),
         (["bench", "nowhere.jpg"], "Error: nowhere.jpg: no such file"),
+        (["bench", "-"], "standard input (-) cannot be read again"),
+        (["bench", "--json", "--csv"], "--json and --csv exclude each other"),
+        (["classify", "--json", "--csv", "x.jpg"], "--json and --csv exclude each other"),
+        (["classify", "--upright", "--stored", "x.jpg"], "--upright and --stored exclude each other"),
+        (["classify", "--json", "--device", "abacus", "x.jpg"], "Error: --device: 'abacus' is unknown"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
@@ -116,6 +124,7 @@ def test_an_empty_folder_beside_a_photo_has_its_record(cat_photo: Path, tmp_path
     assert result.exit_code == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     assert len(petinfer("classify", "--jsonl", folder).stdout.splitlines()) == 3
@@ -156,6 +165,7 @@ def test_the_process_tells_errors_as_the_command(options: list[str], status: int
     assert done.stderr.decode() == petinfer("classify", tmp_path / "photo.jpg", *options).stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_read_once_and_after_the_model(cat_photo: Path, tmp_path: Path) -> None:
     """A second reading would wait for ever, as the first does while nobody writes."""
     pipe = tmp_path / "pipe.jpg"
@@ -172,6 +182,7 @@ def test_ctrl_c_is_quiet_while_it_loads(moment: str, cat_photo: Path) -> None:
     """The signal arrives as that module is found."""
     code = f"""
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {moment!r}: signal.raise_signal(signal.SIGINT)
@@ -195,6 +206,7 @@ def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
     assert done.stdout.count(b"cat") >= 2 and b"plain.jpg" in done.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv"])
 def test_a_full_disk_is_one_line_and_exit_2(form: str, cat_photo: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123  a device, not a file
@@ -202,6 +214,48 @@ def test_a_full_disk_is_one_line_and_exit_2(form: str, cat_photo: Path) -> None:
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: cannot write: No space left on device") and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_help_on_a_full_disk_is_one_line_and_exit_2() -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  a device, not a file
+        program = [sys.executable, "-m", "petinfer", "--help"]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Error: cannot write: No space left on device (check where the answers go)\n",
+    )
+
+
+def test_a_large_file_is_refused_with_the_option_that_allows_it(cat_photo: Path) -> None:
+    result = petinfer("classify", "--jsonl", "--max-bytes", 1000, cat_photo)
+    assert json.loads(result.stdout)["error"].endswith("over the limit of 0 MB (raise --max-bytes)")
+    assert petinfer("classify", "--jsonl", "--max-bytes", 100_000, cat_photo).exit_code == 0
+
+
+def test_skipped_image_files_are_reported_on_standard_error(folder: Path) -> None:
+    (folder / "phone.cr2").write_bytes(b"raw")
+    (folder / ".hidden.jpg").write_bytes(b"hidden")
+    result = petinfer("classify", "--jsonl", folder)
+    assert (len(result.stdout.splitlines()), result.exit_code) == (3, 0)
+    assert result.stderr == "2 image files skipped (1 hidden, 1 .cr2 is not read)\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse the name")
+def test_csv_has_names_that_are_not_utf8(cat_photo: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.jpg"
+    shutil.copy(cat_photo, name)
+    done = subprocess.run(
+        [sys.executable, "-m", "petinfer", "classify", "--csv", name], capture_output=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[1].startswith(os.fsencode(tmp_path) + rb"/\udcff.jpg,cat,")
+
+
+def test_empty_standard_input_is_named(cat_photo: Path) -> None:
+    result = petinfer("classify", "--jsonl", "-", stdin=b"")
+    assert json.loads(result.stdout)["error"].endswith(": empty, 0 bytes (check the file)")
+    assert result.exit_code == 1
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from petinfer import PhotoError
 from petinfer.image import decode, pixels, read, resize
 from petinfer.spec import Resize
 
 SQUARE = Resize(224, 224)
+HEIC = Path(__file__).parent / "photo.heic"
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -85,10 +87,6 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
         (Image.new("RGB", (3, 0)), "photo: 3 x 0 px, without a pixel (check the photo)"),
         ("nul\0.jpg", "nul\\x00.jpg: not a path: embedded null byte (check the path)"),
         (b"\x89PNG\r\n\x1a\n" + bytes(60), "photo: damaged, its header cannot be read (check the file)"),
-        (
-            b"\0\0\0\x18ftypheic" + bytes(60),
-            "photo: HEIC needs the package pi-heif (pip install pi-heif, or convert it)",
-        ),
     ],
 )
 def test_what_is_no_photo_is_told_in_one_line(photo: object, message: str) -> None:
@@ -150,3 +148,76 @@ def test_a_message_is_one_line_whatever_the_file_is_called() -> None:
     with pytest.raises(PhotoError) as caught:
         pixels("two\nlines.jpg", SQUARE, "stored")
     assert str(caught.value) == "two\\nlines.jpg: no such file (check the path)"
+
+
+def test_a_long_name_is_shortened_in_messages() -> None:
+    with pytest.raises(PhotoError) as caught:
+        pixels("x" * 5000, SQUARE, "stored")
+    assert len(str(caught.value)) < 200 and "…" in str(caught.value)
+
+
+def test_a_data_uri_is_not_a_path() -> None:
+    with pytest.raises(PhotoError, match="a data URI, not a path") as caught:
+        pixels("data:image/png;base64," + "A" * 12_000, SQUARE, "stored")
+    assert len(str(caught.value)) < 200
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_read(cat_photo: Path, tmp_path: Path) -> None:
+    """A sparse file of 100 GB: reading it would fill the memory."""
+    with (tmp_path / "film.jpg").open("wb") as file:
+        file.truncate(10**11)
+    with pytest.raises(
+        PhotoError, match=r"film\.jpg: 100,000 MB or more, over the limit of 268 MB \(raise max_bytes\)"
+    ):
+        pixels(tmp_path / "film.jpg", SQUARE, "stored")
+    content = cat_photo.read_bytes()
+    for form in (bytes, io.BytesIO, lambda _: cat_photo):
+        assert read(form(content), "stored", max_bytes=len(content)).size == (451, 300)
+        with pytest.raises(PhotoError, match="over the limit"):
+            read(form(content), "stored", max_bytes=len(content) - 1)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_an_endless_file_is_refused_after_its_first_bytes() -> None:
+    with pytest.raises(PhotoError, match="/dev/zero: not a photo in a known format"):
+        pixels("/dev/zero", SQUARE, "stored")
+
+
+def test_a_large_file_of_another_kind_is_refused_after_its_first_bytes(tmp_path: Path) -> None:
+    """Within the limit, but not a photo: 200 MB are not read."""
+    with (tmp_path / "film.mp4").open("wb") as file:
+        file.write(b"\0\0\0\x18ftypisom")
+        file.truncate(2 * 10**8)
+    with pytest.raises(PhotoError, match=r"film\.mp4: not a photo in a known format"):
+        pixels(tmp_path / "film.mp4", SQUARE, "stored")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_known_by_its_content(tmp_path: Path) -> None:
+    gradient(300, 200).save(tmp_path / "photo.avif")
+    (tmp_path / "photo.jpg").write_bytes((tmp_path / "photo.avif").read_bytes())
+    with Image.open(tmp_path / "photo.avif") as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(np.asarray(read(tmp_path / "photo.jpg", "stored")), expected)
+
+
+def test_heic_without_pi_heif_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(PhotoError, match=r"photo\.heic: HEIC needs the package pi-heif \(pip install pi-heif"):
+        read(HEIC, "stored")
+
+
+def test_heic_opens_with_pi_heif() -> None:
+    """A 64 x 48 px photo in one colour, which pillow-heif wrote; pi-heif only reads."""
+    pytest.importorskip("pi_heif")
+    assert read(HEIC, "stored").size == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "mpo", "dib", "pbm", "pnm"])
+def test_less_common_suffixes_are_read(suffix: str, tmp_path: Path) -> None:
+    forms = {"jfif": "JPEG", "jpe": "JPEG", "mpo": "MPO", "dib": "DIB", "pbm": "PPM", "pnm": "PPM"}
+    image = gradient(40, 30).convert("1") if suffix == "pbm" else gradient(40, 30)
+    image.save(tmp_path / f"photo.{suffix}", forms[suffix])
+    with Image.open(tmp_path / f"photo.{suffix}") as reference:
+        expected = np.asarray(reference.convert("RGB"))
+    assert np.array_equal(np.asarray(read(tmp_path / f"photo.{suffix}", "stored")), expected)
