@@ -1,1 +1,1 @@
-"""petinfer beside what a user could pick instead. One script a question; each checks the answers that it times."""
+"""Measures petinfer and its alternatives in the same run. One script per question; each checks the answers that it times."""

@@ -1,9 +1,9 @@
-"""Whole processes, from nothing to the answer for one photo: wall time, and the peak of resident memory.
+"""Measures whole processes, from start to the answer for one photo: wall time and peak resident memory.
 
 usage: python -m benchmarks.cold_start RUN PHOTOS
 
-A child's peak begins with what its parent had resident when it was started (Linux counts the memory that exec leaves):
-so this imports neither torch nor fastai.
+Linux counts a child's peak from what its parent had resident when it started the child. So this module imports neither
+torch nor fastai.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .conversions import REPOSITORY, Conversions
-from .measurement import Contender, Findings, Row, WrongAnswerError, row_of, show_progress
+from .measurement import Contender, Findings, Row, Setting, WrongAnswerError, make_row, show_progress
 from .photos import photos_below, small_photos
 from .question import command
 
@@ -48,7 +49,7 @@ with torch.inference_mode():
 
 @dataclass(frozen=True)
 class Process:
-    """A command to start, and what it must print; None for one that answers nothing."""
+    """A Python program and its arguments; it prints its answer unless ``answers`` is False."""
 
     name: str
     precision: str
@@ -57,7 +58,7 @@ class Process:
 
     @property
     def title(self) -> str:
-        """As a contender's."""
+        """Name and precision, as of a contender."""
         return f"{self.name} {self.precision}"
 
 
@@ -70,27 +71,37 @@ class Cost:
     printed: str
 
 
-def ask(forms: Conversions, rounds: int) -> Findings:
+def ask(conversions: Conversions, rounds: int) -> Findings:
     """Time whole processes: import, load, one photo."""
     findings = Findings()
-    photo = small_photos(photos_below(forms.photos), 1)[0].resolve()
-    started = [Process("fastai", "fp32", (_FASTAI, str(photo), str((forms.run / "learner.pkl").resolve())))]
-    for name, form in (("petinfer classify", "int8"), ("petinfer classify", "fp32")):
-        model = str((forms.run / "onnx" / f"model-{form}.onnx").resolve())
-        started.append(Process(name, form, (_PETINFER, "classify", "--stored", "--csv", "--model", model, str(photo))))
-    started.append(Process("runtime imports alone", "", (_IMPORTS,), answers=False))
-    started += findings.attempt(
+    photo = str(small_photos(photos_below(conversions.photos), 1)[0].resolve())
+    run = conversions.run.resolve()
+    processes = [
+        Process("fastai", "fp32", (_FASTAI, photo, str(run / "learner.pkl"))),
+        *(
+            petinfer_process(run / "onnx" / f"model-{precision}.onnx", precision, photo)
+            for precision in ("int8", "fp32")
+        ),
+        Process("runtime imports alone", "", (_IMPORTS,), answers=False),
+    ]
+    processes += findings.attempt(
         "torch and torchvision",
-        lambda: Process("torch and torchvision", "fp32", (_TORCH, str(photo), str(forms.path("traced").resolve()))),
+        lambda: Process("torch and torchvision", "fp32", (_TORCH, photo, str(conversions.path("traced").resolve()))),
     )
-    costs = in_turn(started, rounds)
-    check_answers(costs, forms.run)
-    findings.rows += rows_of(started, costs)
+    costs = start_in_turns(processes, rounds)
+    check_answers(costs, run)
+    findings.rows += make_rows(processes, costs)
     return findings
 
 
-def in_turn(processes: Sequence[Process], rounds: int) -> dict[str, list[Cost]]:
-    """Each process once a round; a first round, which reads the files from disk, is not counted."""
+def petinfer_process(model: Path, precision: str, photo: str) -> Process:
+    """The command ``petinfer classify``."""
+    arguments = (_PETINFER, "classify", "--stored", "--csv", "--model", str(model), photo)
+    return Process("petinfer classify", precision, arguments)
+
+
+def start_in_turns(processes: Sequence[Process], rounds: int) -> dict[str, list[Cost]]:
+    """Start each process once per round. One more round comes first, to read the files from disk, and is not counted."""
     costs: dict[str, list[Cost]] = {each.title: [] for each in processes}
     for done in range(rounds + 1):
         for each in processes:
@@ -102,31 +113,33 @@ def in_turn(processes: Sequence[Process], rounds: int) -> dict[str, list[Cost]]:
 
 
 def start(process: Process) -> Cost:
-    """Run a process to its end, and ask the system what it took."""
+    """Run a process to its end and ask the system what it took."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         command = [sys.executable, "-W", "ignore", "-c", *process.arguments]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         child = subprocess.Popen(command, stdout=output, stderr=errors, cwd=REPOSITORY)
         _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        printed = output.read().decode()
-        errors.seek(0)
-        told = errors.read().decode()
+        printed, stderr = (_content(file) for file in (output, errors))
     if child.returncode:
-        raise RuntimeError(f"{process.title}: ended with {child.returncode}: {told[-300:]}")
+        raise RuntimeError(f"{process.title}: exit code {child.returncode}: {stderr[-300:]}")
     peak, own = usage.ru_maxrss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak <= own:
-        raise RuntimeError(f"{process.title}: its peak memory cannot be told from this process's own")
+        raise RuntimeError(f"{process.title}: its peak memory is not above this process's own, so it is unknown")
     return Cost(seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed)
 
 
-def check_answers(costs: dict[str, list[Cost]], run: Path) -> None:
-    """Each process must have answered as fastai's did; petinfer prints a word, the others the class's number."""
-    from petinfer import Classifier
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
-    labels = Classifier(run / "onnx" / "model-int8.onnx").spec.labels
+
+def check_answers(costs: dict[str, list[Cost]], run: Path) -> None:
+    """Compare each process's class with that of fastai's. petinfer prints a label, the others a class index."""
+    from petinfer.session.model_file import read_spec
+
+    labels = read_spec(run / "onnx" / "model-int8.onnx").labels
     expected = int(costs["fastai fp32"][0].printed)
     for title, each in costs.items():
         for printed in {cost.printed for cost in each if cost.printed}:
@@ -136,19 +149,16 @@ def check_answers(costs: dict[str, list[Cost]], run: Path) -> None:
                 raise WrongAnswerError(f"{title}: answers {labels[answer]}, the Learner {labels[expected]}")
 
 
-def rows_of(processes: Sequence[Process], costs: dict[str, list[Cost]]) -> list[Row]:
-    """Time, then memory, of each process beside fastai's."""
+def make_rows(processes: Sequence[Process], costs: dict[str, list[Cost]]) -> list[Row]:
+    """Time, then memory, of each process compared with fastai's."""
     contenders = [Contender(each.name, each.precision, lambda _: None) for each in processes]
     compared = {each.title: int(each.answers) for each in processes}
-    measured = {
-        (TIME, "ms"): {title: [cost.seconds for cost in each] for title, each in costs.items()},
-        (MEMORY, "MB"): {title: [cost.megabytes for cost in each] for title, each in costs.items()},
-    }
+    seconds = {title: [cost.seconds for cost in each] for title, each in costs.items()}
+    megabytes = {title: [cost.megabytes for cost in each] for title, each in costs.items()}
+    measured = {Setting(TIME, 0, "500x375", "ms"): seconds, Setting(MEMORY, 0, "500x375", "MB"): megabytes}
     return [
-        row_of(
-            question, each, contenders[0], values, threads=0, photo="500x375", unit=unit, answers=compared[each.title]
-        )
-        for (question, unit), values in measured.items()
+        make_row(setting, each, contenders[0], values, answers=compared[each.title])
+        for setting, values in measured.items()
         for each in contenders
     ]
 

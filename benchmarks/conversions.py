@@ -1,13 +1,12 @@
-"""The run's weights in the forms that rivals read. Each is made once a folder, in a process of its own.
+"""Converts a run's weights to the formats that rivals read; each once per folder, in a separate process.
 
-usage: python -m benchmarks.conversions RUN PHOTOS FOLDER FORM
+usage: python -m benchmarks.conversions RUN PHOTOS FOLDER FORMAT
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,30 +19,30 @@ CALIBRATION_PHOTOS = 128
 
 
 class ConversionError(Exception):
-    """A form cannot be made here."""
+    """A conversion failed."""
 
 
 @dataclass(frozen=True)
 class Conversions:
-    """Where the forms of a run's weights lie."""
+    """The converted weights of a run."""
 
     run: Path
     photos: Path
     folder: Path
 
-    def path(self, form: str) -> Path:
-        """The file of a form, made now where it is not there yet.
+    def path(self, name: str) -> Path:
+        """The file in one format, a key of `FILES`; converted now if it does not exist yet.
 
         Raises:
-            ConversionError: with the last line that the conversion wrote.
+            ConversionError: the conversion failed; the message is the last line that it wrote.
         """
-        target = self.folder / FILES[form]
+        target = self.folder / FILES[name]
         if target.exists():
             return target
-        print(f"making {target.name}", file=sys.stderr)
+        print(f"converting to {target.name}", file=sys.stderr)
         arguments = [str(path.resolve()) for path in (self.run, self.photos, self.folder)]
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.conversions", *arguments, form]
-        # load_learner imports the labelling function of train, which lies in the repository
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.conversions", *arguments, name]
+        # load_learner imports train's labelling function, so it must run in the repository
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         if done.returncode or not target.exists():
             lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
@@ -52,7 +51,7 @@ class Conversions:
 
 
 def traced(run: Path, photos: Path, target: Path) -> None:
-    """TorchScript: what runs with torch alone, without fastai's classes."""
+    """TorchScript, which runs with torch alone, without fastai's classes."""
     import torch
 
     from .learner import load
@@ -61,7 +60,7 @@ def traced(run: Path, photos: Path, target: Path) -> None:
 
 
 def plain_onnx(run: Path, photos: Path, target: Path) -> None:
-    """The network alone, as the tutorials of torch export it: normalised float32 in, logits out."""
+    """The network alone, exported as in torch's tutorials: normalised float32 in, logits out."""
     import torch
 
     from .learner import load
@@ -73,26 +72,26 @@ def plain_onnx(run: Path, photos: Path, target: Path) -> None:
 
 
 def openvino_int8(run: Path, photos: Path, target: Path) -> None:
-    """OpenVINO's own way to int8: post-training quantization by nncf at its defaults, from the fp32 file."""
+    """OpenVINO's own int8: post-training quantization by nncf with its defaults, from the fp32 file."""
     import nncf  # type: ignore
     import openvino
 
     from petinfer import Classifier
 
-    from .photos import photos_below, spread
+    from .photos import evenly_spaced, photos_below
 
     model = run / "onnx" / "model-fp32.onnx"
     classifier = Classifier(model, orientation="stored")
-    chosen = spread(photos_below(photos), CALIBRATION_PHOTOS)
+    chosen = evenly_spaced(photos_below(photos), CALIBRATION_PHOTOS)
     calibration = nncf.Dataset([classifier.pixels(photo)[None] for photo in chosen])
     quantized = nncf.quantize(openvino.Core().read_model(model), calibration, subset_size=len(chosen))
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
 def ncnn_network(run: Path, photos: Path, target: Path) -> None:
-    """ncnn's two files, by pnnx from TorchScript, weights in fp32.
+    """ncnn's two files, converted from TorchScript by pnnx, weights in fp32.
 
-    The program, not ``pnnx.export``: that goes on to import Python code it wrote, which is none for ``nn.Sequential``.
+    This runs the program pnnx. ``pnnx.export`` also imports the Python code it writes, which is invalid for ``nn.Sequential``.
     """
     import pnnx  # type: ignore
 
@@ -106,7 +105,7 @@ def ncnn_network(run: Path, photos: Path, target: Path) -> None:
 
 
 FILES = {"traced": "traced.pt", "plain_onnx": "plain.onnx", "openvino_int8": "nncf-int8.xml", "ncnn": "ncnn.param"}
-_MAKERS: dict[str, Callable[[Path, Path, Path], Any]] = {
+_CONVERTERS: dict[str, Callable[[Path, Path, Path], Any]] = {
     "traced": traced,
     "plain_onnx": plain_onnx,
     "openvino_int8": openvino_int8,
@@ -114,16 +113,15 @@ _MAKERS: dict[str, Callable[[Path, Path, Path], Any]] = {
 }
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("form", type=click.Choice(sorted(FILES)))
-def main(run: Path, photos: Path, folder: Path, form: str) -> None:
-    """Bring the weights of RUN to FORM, into FOLDER."""
-    warnings.filterwarnings("ignore")
+@click.argument("name", metavar="FORMAT", type=click.Choice(sorted(FILES)))
+def main(run: Path, photos: Path, folder: Path, name: str) -> None:
+    """Convert the weights of RUN to FORMAT, into FOLDER."""
     try:
-        _MAKERS[form](run, photos, folder / FILES[form])
+        _CONVERTERS[name](run, photos, folder / FILES[name])
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed (pip install {error.name})") from error
 

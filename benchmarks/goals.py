@@ -1,4 +1,4 @@
-"""The goals that the project set itself, beside what was measured."""
+"""The project's goals, and whether the measured rows meet them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from .measurement import Row
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio that one of petinfer's rows must not exceed."""
+    """The largest ratio that one of petinfer's rows may have."""
 
-    words: str
+    description: str
     limit: float
     question: str
     contender: str
     photo: str = ""
-    reference: str = ""  # a part of the reference's name, where a contender has several
+    reference: str = ""
+    """Part of the reference's name, where a contender is compared with several."""
     precision: str = "int8"
 
     def matches(self, row: Row) -> bool:
-        """Whether a row is about this goal."""
+        """Whether this goal applies to a row."""
         return (
             (row.question, row.contender, row.precision) == (self.question, self.contender, self.precision)
             and row.photo.startswith(self.photo)
@@ -50,12 +51,12 @@ GOALS = (
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Each goal with the ratio at each number of threads; 0 threads: as many as each takes by itself."""
+    """A line per goal and number of threads; ``own`` means that each contender chose its own number."""
     lines = ["", f"{'goal':50}{'threads':>8}{'ratio':>8}{'at most':>9}  to"]
     for goal in GOALS:
         found = [row for row in rows if goal.matches(row)]
         lines += [_line(goal, row) for row in found] or [
-            f"{goal.words:50}{'':8}{'–':>8}{goal.limit:9.2f}  not measured"
+            f"{goal.description:50}{'':8}{'–':>8}{goal.limit:9.2f}  not measured"
         ]
     return lines
 
@@ -63,4 +64,4 @@ def table(rows: Sequence[Row]) -> list[str]:
 def _line(goal: Goal, row: Row) -> str:
     met = "met" if row.ratio_to_reference <= goal.limit else "MISSED"
     threads = str(row.threads or "own")
-    return f"{goal.words:50}{threads:>8}{row.ratio_to_reference:8.3f}{goal.limit:9.2f}  {met}: {row.reference}"
+    return f"{goal.description:50}{threads:>8}{row.ratio_to_reference:8.3f}{goal.limit:9.2f}  {met}: {row.reference}"

@@ -1,4 +1,4 @@
-"""Megabytes on disk: petinfer with its dependencies and its model, beside the training stack.
+"""Measures megabytes on disk: petinfer with its dependencies and its model, and the training stack.
 
 usage: python -m benchmarks.installed_size RUN PHOTOS
 """
@@ -13,38 +13,36 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from .conversions import Conversions
-from .measurement import Contender, Findings, row_of
+from .measurement import Contender, Findings, Setting, make_row
 from .question import command
 
 QUESTION = "installed size"
 RUNTIME = ("petinfer",)
 TRAINING = ("fastai", "torchvision")
 
-# What a Linux wheel of torch brings for GPUs, and the wheels for processors alone do not.
+# Parts of a Linux wheel of torch that only GPUs need; the wheels for CPUs do not have them.
 _CUDA_DISTRIBUTIONS = re.compile(r"nvidia-|cuda-|triton$")
 _CUDA_FILES = re.compile(r"cuda|nvshmem|nvrtc|cudnn|cupti")
 
 
-def ask(forms: Conversions, _: int) -> Findings:
-    """Sum the files of the distributions, by their Requires-Dist."""
+def ask(conversions: Conversions, _: int) -> Findings:
+    """Add up the files of each package and of everything it requires."""
     runtime, training = with_requirements(RUNTIME), with_requirements(TRAINING)
-    model = (forms.run / "onnx" / "model-int8.onnx").stat().st_size
+    model = (conversions.run / "onnx" / "model-int8.onnx").stat().st_size
     bundled = sum(path.stat().st_size for each in runtime for path in files_of(each) if path.suffix == ".onnx")
     sizes = {
         "fastai and torch": total(training),
-        "fastai and torch, without CUDA": total(without_cuda(training), is_for_processors),
+        "fastai and torch, without CUDA": total(without_cuda(training), is_for_cpus),
         "petinfer with its model": total(runtime) - bundled + model,
     }
-    findings = Findings()
     contenders = [Contender(name, "", lambda _: None) for name in sizes]
     megabytes = {each.title: [sizes[each.name] / 1e6] for each in contenders}
     pairs = [(each, contenders[0]) for each in contenders] + [(contenders[2], contenders[1])]
-    findings.rows = [row_of(QUESTION, each, other, megabytes, threads=0, unit="MB") for each, other in pairs]
-    return findings
+    return Findings([make_row(Setting(QUESTION, 0, unit="MB"), each, other, megabytes) for each, other in pairs])
 
 
 def with_requirements(names: Iterable[str]) -> list[Distribution]:
-    """The distributions and all that they require on this machine, extras left out unless asked for."""
+    """The distributions and everything they require on this machine, without extras that are not requested."""
     waiting, found = [Requirement(name) for name in names], {}
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -55,21 +53,21 @@ def with_requirements(names: Iterable[str]) -> list[Distribution]:
         seen.add(key)
         try:
             found[key[0]] = installed = distribution(wanted.name)
-        except PackageNotFoundError:  # an optional part for another platform
+        except PackageNotFoundError:  # a requirement of another platform
             continue
         waiting += [each for each in map(Requirement, installed.requires or []) if applies(each, wanted.extras)]
     return list(found.values())
 
 
 def applies(requirement: Requirement, extras: Iterable[str]) -> bool:
-    """Whether a requirement holds here, of a distribution that was asked for with these extras."""
+    """Whether a requirement applies on this machine, for a distribution requested with these extras."""
     if requirement.marker is None:
         return True
     return any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
 def files_of(installed: Distribution) -> list[Path]:
-    """The files of a distribution that are there; of one installed for development, the package's folder."""
+    """The existing files of a distribution; for an editable installation, those of the package's folder."""
     listed = [Path(str(installed.locate_file(file))) for file in installed.files or []]
     if "direct_url.json" in {path.name for path in listed} and not any(path.suffix == ".py" for path in listed):
         name = installed.metadata["Name"]
@@ -79,21 +77,21 @@ def files_of(installed: Distribution) -> list[Path]:
 
 
 def total(distributions: Iterable[Distribution], keep: Callable[[Path], bool] = lambda _: True) -> int:
-    """Bytes of all their files."""
+    """The number of bytes of all their files."""
     return sum(path.stat().st_size for path in {p for each in distributions for p in files_of(each)} if keep(path))
 
 
 def without_cuda(distributions: Iterable[Distribution]) -> list[Distribution]:
-    """Those that a processor needs."""
+    """The distributions that a CPU needs."""
     return [each for each in distributions if not _CUDA_DISTRIBUTIONS.match(each.metadata["Name"].lower())]
 
 
-def is_for_processors(path: Path) -> bool:
-    """Whether a file is no library for GPUs."""
+def is_for_cpus(path: Path) -> bool:
+    """Whether a file is anything but a library for GPUs."""
     return not (".so" in path.name and _CUDA_FILES.search(path.name))
 
 
-main = command(ask, "count", 1, "Not used: nothing is repeated.")
+main = command(ask, "count", 1, "Unused: nothing is repeated.")
 
 if __name__ == "__main__":
     main()

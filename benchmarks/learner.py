@@ -1,4 +1,4 @@
-"""The Learner itself: what every contender's answers are compared with, and the pixels and statistics of its photos."""
+"""The Learner that every contender's answers are compared with, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-warnings.filterwarnings("ignore")
+import numpy as np
+import torch
+from fastai.vision.all import Learner, Normalize, PILImage, ProgressCallback, Resize, load_learner
+from numpy.typing import NDArray
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from fastai.vision.all import Learner, Normalize, PILImage, ProgressCallback, Resize, load_learner  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+Statistics = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def load(run: Path) -> Learner:
-    """The Learner of a run, on the CPU, without its progress bar."""
-    learn = load_learner(run / "learner.pkl", cpu=True)
+    """The Learner of a run, on the CPU, without a progress bar."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # load_learner warns that a pickle runs code
+        learn = load_learner(run / "learner.pkl", cpu=True)
     learn.model.eval()
     learn.remove_cb(ProgressCallback)
     return learn
 
 
 def decisions(learn: Learner, photos: Sequence[Path | bytes]) -> list[int]:
-    """The class of each photo, by its place in the Learner's vocab, by ``learn.predict``."""
+    """The class index of each photo, by ``learn.predict``."""
     return [int(learn.predict(photo)[1]) for photo in photos]
 
 
-def statistics_of(learn: Learner) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation by channel, float32 [3], of pixels in 0 to 1; zeros and ones where it normalises not."""
+def statistics_of(learn: Learner) -> Statistics:
+    """Mean and standard deviation per channel, float32 [3], of pixels in 0 to 1; zeros and ones without Normalize."""
     for transform in learn.dls.valid.after_batch.fs:
         if isinstance(transform, Normalize):
             return transform.mean.numpy().reshape(3), transform.std.numpy().reshape(3)
     return np.zeros(3, np.float32), np.ones(3, np.float32)
 
 
-def normalise(
-    image: NDArray[np.uint8], statistics: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """A batch of one, float32 [1, 3, height, width], of an image, uint8 [height, width, 3]."""
+def normalise(image: NDArray[np.uint8], statistics: Statistics) -> NDArray[np.float32]:
+    """A batch of one, float32 [1, 3, height, width], from an image, uint8 [height, width, 3]."""
     mean, deviation = statistics
     scaled = (image.astype(np.float32) / 255 - mean) / deviation
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])

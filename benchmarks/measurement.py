@@ -1,4 +1,4 @@
-"""How all questions measure: contenders in turn, ratios pair by pair, rows that say what was found."""
+"""How every question measures: contenders take turns, ratios are taken pair by pair, and rows record the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Built = TypeVar("Built")
-Seconds = dict[str, list[float]]  # of each contender, round by round
+Seconds = dict[str, list[float]]  # by contender's title, a value per round
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender's result, a line of the CSV."""
+    """One contender's result: a line of the CSV."""
 
     question: str
     contender: str
@@ -26,31 +26,42 @@ class Row:
     threads: int
     photo: str
     n: int
-    """How many times it was measured."""
+    """Number of measurements."""
     median: float
     p90: float
     unit: str
     ratio_to_reference: float
-    """Median of the ratios round by round: both were measured within the same second or so."""
+    """Median of the ratios round by round; the two values of a ratio were measured within about a second."""
     reference: str
     answers: int = 0
-    """Photos whose label was compared with the Learner's."""
+    """Number of photos whose label was compared with the Learner's."""
     answers_differ: int = 0
 
 
 COLUMNS = tuple(entry.name for entry in fields(Row))
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What the rows of one comparison have in common."""
+
+    question: str
+    threads: int
+    """0 if each contender chooses its own number."""
+    photo: str = ""
+    unit: str = "ms"
+
+
 class WrongAnswerError(Exception):
-    """A contender that should answer as the Learner does answers something else: its time means nothing."""
+    """A contender that must answer as the Learner does answered something else, so its time means nothing."""
 
 
-def _as_it_is(photo: Any) -> Any:
+def _unchanged(photo: Any) -> Any:
     return photo
 
 
 def _most_probable(scores: Any) -> int:
-    import numpy as np  # here, since the parent of a cold start must stay small
+    import numpy as np  # here, because the parent process of a cold start must stay small
 
     return int(np.asarray(scores).argmax())
 
@@ -62,15 +73,15 @@ class Contender:
     name: str
     precision: str
     run: Callable[[Any], Any]
-    """What is timed."""
-    prepare: Callable[[Any], Any] = _as_it_is
-    """What is done to an input before, and not timed."""
+    """This is timed."""
+    prepare: Callable[[Any], Any] = _unchanged
+    """Prepares an input for ``run``; not timed."""
     decide: Callable[[Any], int] = _most_probable
-    """The class, by its place among the labels, in what ``run`` gave."""
+    """The class index in the output of ``run``."""
 
     @property
     def title(self) -> str:
-        """Its name with its precision, as references are called."""
+        """Name and precision."""
         return f"{self.name} {self.precision}"
 
 
@@ -82,19 +93,19 @@ class Findings:
     skipped: list[str] = field(default_factory=list)
 
     def attempt(self, name: str, build: Callable[[], Built]) -> list[Built]:
-        """What ``build`` gives, in a list; an empty list, and one line that says why, where it cannot be had here."""
+        """The result of ``build`` in a list. If it fails, an empty list, and a line that says why."""
         try:
             return [build()]
         except ModuleNotFoundError as error:
-            why = f"{error.name} is not installed"
-        except Exception as error:  # a rival may fail in any way; that is no reason to end the others' race
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        self.skip(name, why)
+            reason = f"{error.name} is not installed"
+        except Exception as error:  # a rival may fail in any way; the others still take part
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        self.skip(name, reason)
         return []
 
-    def skip(self, name: str, why: str) -> None:
-        """Note, and tell, that a contender does not take part."""
-        line = f"{name}: skipped: {why}"
+    def skip(self, name: str, reason: str) -> None:
+        """Record and print, once, that a contender does not take part."""
+        line = f"{name}: skipped: {reason}"
         if line not in self.skipped:
             self.skipped.append(line)
             print(line, file=sys.stderr)
@@ -105,52 +116,52 @@ class Findings:
 
     @classmethod
     def load(cls, path: Path) -> Findings:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         content = json.loads(path.read_text(encoding="utf-8"))
         return cls([Row(**row) for row in content["rows"]], content["skipped"])
 
 
-def differing(contender: Contender, inputs: Sequence[Any], expected: Sequence[int]) -> int:
-    """On how many inputs a contender's answer is not the Learner's.
+def count_different(contender: Contender, inputs: Sequence[Any], expected: Sequence[int]) -> int:
+    """The number of inputs on which a contender's class is not the expected one, the Learner's.
 
     Raises:
-        WrongAnswerError: it computes in fp32, and there is one.
+        WrongAnswerError: the contender computes in fp32 and there is one.
     """
-    decided = [contender.decide(contender.run(contender.prepare(each))) for each in inputs]
-    wrong = [i for i, (mine, learners) in enumerate(zip(decided, expected, strict=True)) if mine != learners]
+    found = [contender.decide(contender.run(contender.prepare(each))) for each in inputs]
+    wrong = [i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other]
     if wrong and contender.precision == "fp32":
         raise WrongAnswerError(f"{contender.title}: another label than the Learner's on photos {wrong}")
     return len(wrong)
 
 
-def in_turn(contenders: Sequence[Contender], inputs: Sequence[Any], rounds: int, title: str) -> Seconds:
-    """Every contender once a round, on the round's input, in an order that is drawn anew each round."""
+def measure_in_turns(contenders: Sequence[Contender], inputs: Sequence[Any], rounds: int, title: str) -> Seconds:
+    """Time every contender once per round, on the round's input, in a new random order each round; 3 runs of warm-up."""
     prepared = {each.title: [each.prepare(photo) for photo in inputs] for each in contenders}
     for each in contenders:
         for i in range(3):
             each.run(prepared[each.title][i % len(inputs)])
     seconds: Seconds = {each.title: [] for each in contenders}
-    order, draw = list(contenders), random.Random(0)
+    order, generator = list(contenders), random.Random(0)
     for done in range(rounds):
-        draw.shuffle(order)
+        generator.shuffle(order)
         for each in order:
-            seconds[each.title].append(timed(each, prepared[each.title][done % len(inputs)]))
+            seconds[each.title].append(time_one(each, prepared[each.title][done % len(inputs)]))
         show_progress(title, done + 1, rounds)
     return seconds
 
 
-def timed(contender: Contender, prepared: Any) -> float:
-    """Seconds of one run, on a machine where the runs before have come to rest."""
-    settle()
+def time_one(contender: Contender, prepared: Any) -> float:
+    """Seconds for one run, after the threads of earlier runs are idle."""
+    wait_until_idle()
     start = time.perf_counter()
     contender.run(prepared)
     return time.perf_counter() - start
 
 
-def settle(limit: float = 0.2) -> None:
-    """Wait until no thread of this process computes.
+def wait_until_idle(limit: float = 0.2) -> None:
+    """Wait until no thread of this process computes, at most ``limit`` seconds.
 
-    The threads of OpenMP and onnxruntime go on spinning for a while after an answer, on a core that the next contender needs.
+    The threads of OpenMP and onnxruntime poll for a while after an answer, on a core that the next contender needs.
     """
     end = time.perf_counter() + limit
     while time.perf_counter() < end:
@@ -160,53 +171,44 @@ def settle(limit: float = 0.2) -> None:
             return
 
 
-def median_ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """The median of the ratios, pair by pair."""
-    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def percentile_90(values: Sequence[float]) -> float:
-    """Nine of ten values are at most this; of a single one, itself."""
+    """The 90th percentile; a single value is its own."""
     return statistics.quantiles(values, n=10, method="inclusive")[-1] if len(values) > 1 else values[0]
 
 
 def fastest(contenders: Sequence[Contender], seconds: Seconds) -> Contender:
-    """The one with the lowest median."""
+    """The contender with the lowest median."""
     return min(contenders, key=lambda each: statistics.median(seconds[each.title]))
 
 
-def row_of(
-    question: str,
-    contender: Contender,
-    reference: Contender,
-    measured: Seconds,
-    *,
-    threads: int,
-    photo: str = "",
-    unit: str = "ms",
-    answers: int = 0,
-    differ: int = 0,
+def make_row(
+    setting: Setting, contender: Contender, reference: Contender, measured: Seconds, answers: int = 0, differ: int = 0
 ) -> Row:
-    """A contender's row; ``measured`` is in seconds where the unit is milliseconds."""
-    mine = measured[contender.title]
-    scaled = [each * (1000 if unit.startswith("ms") else 1) for each in mine]
+    """A contender's row. ``measured`` is in seconds if the unit is milliseconds, otherwise in the unit itself."""
+    values = measured[contender.title]
+    scaled = [each * (1000 if setting.unit.startswith("ms") else 1) for each in values]
     return Row(
-        question,
-        contender.name,
-        contender.precision,
-        threads,
-        photo,
-        len(mine),
-        round(statistics.median(scaled), 4),
-        round(percentile_90(scaled), 4),
-        unit,
-        round(median_ratio(mine, measured[reference.title]), 5),
-        reference.title,
-        answers,
-        differ,
+        question=setting.question,
+        contender=contender.name,
+        precision=contender.precision,
+        threads=setting.threads,
+        photo=setting.photo,
+        n=len(values),
+        median=round(statistics.median(scaled), 4),
+        p90=round(percentile_90(scaled), 4),
+        unit=setting.unit,
+        ratio_to_reference=round(median_ratio(values, measured[reference.title]), 5),
+        reference=reference.title,
+        answers=answers,
+        answers_differ=differ,
     )
 
 
 def show_progress(title: str, done: int, total: int) -> None:
-    """One line on standard error, written over."""
+    """One line on standard error that is overwritten each time."""
     print(f"\r{title}: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,11 +1,10 @@
-"""How a question is asked on its own: its arguments, and what becomes of its findings."""
+"""The command line of a single question, and the table that it prints."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,15 +13,18 @@ from .measurement import Findings, Row
 
 Ask = Callable[[Conversions, int], Findings]
 
+HELP = {"help_option_names": ["-h", "--help"]}
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
-def command(ask: Ask, count: str, default: int, told: str) -> click.Command:
-    """The command line of a question: RUN PHOTOS, where to put things, and how much to measure.
+
+def command(ask: Ask, count: str, default: int, count_help: str) -> click.Command:
+    """The command line of a question: RUN PHOTOS, where to write, and how much to measure.
 
     Args:
-        ask: takes the weights' conversions and the count.
-        count: the name of the option for the count.
+        ask: measures; receives the run's conversions and the count.
+        count: name of the option for the count.
         default: its default.
-        told: its help.
+        count_help: its help.
     """
 
     def main(run: Path, photos: Path, work: Path | None, findings: Path | None, **counts: int) -> None:
@@ -34,37 +36,41 @@ def command(ask: Ask, count: str, default: int, told: str) -> click.Command:
             click.echo("\n".join(table(found.rows)))
 
     parameters: list[click.Parameter] = [
-        click.Argument(["run"], type=click.Path(exists=True, file_okay=False, path_type=Path)),
-        click.Argument(["photos"], type=click.Path(exists=True, file_okay=False, path_type=Path)),
-        click.Option(["--work"], type=click.Path(path_type=Path), help="Keep the rivals' forms of the weights here."),
-        click.Option(["--findings"], type=click.Path(path_type=Path), help="Write JSON here in place of the table."),
-        click.Option([f"--{count}"], type=click.IntRange(1), default=default, show_default=True, help=told),
+        click.Argument(["run"], type=_FOLDER),
+        click.Argument(["photos"], type=_FOLDER),
+        click.Option(["--work"], type=click.Path(path_type=Path), help="Keep the converted weights in this folder."),
+        click.Option(["--findings"], type=click.Path(path_type=Path), help="Write JSON to this file, not a table."),
+        click.Option([f"--{count}"], type=click.IntRange(1), default=default, show_default=True, help=count_help),
     ]
-    return click.Command("question", callback=main, params=parameters, help=ask.__doc__)
+    return click.Command("question", callback=main, params=parameters, help=ask.__doc__, context_settings=HELP)
 
 
 def thread_counts() -> list[int]:
-    """One, and all the cores that this process may use."""
-    from petinfer.session.threads import (
-        available_cores,  # brings onnxruntime, which the parent of a cold start must not have
-    )
+    """One, and all cores that this process may use."""
+    from petinfer.session.threads import available_cores
 
     return sorted({1, available_cores()})
 
 
 def table(rows: Iterable[Row]) -> list[str]:
-    """The rows for people, a reference under the other."""
+    """The rows as text, grouped by setting and reference."""
     lines: list[str] = []
-    heading: Any = None
+    previous: tuple[object, ...] = ()
     for row in rows:
         group = (row.question, row.threads, row.photo, row.reference, row.unit)
-        if group != heading:
-            heading = group
-            threads = f", {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
-            about = f"{row.question}{f', {row.photo}' if row.photo else ''}{threads}: ratio to {row.reference}"
-            lines += ["", about, f"{'':44}{'ratio':>8}{'median':>11}{'p90':>11} {'unit':9}{'n':>5}  labels that differ"]
+        if group != previous:
+            previous = group
+            lines += ["", _heading(row), _COLUMN_HEADS]
         lines.append(_line(row))
     return lines
+
+
+_COLUMN_HEADS = f"{'':44}{'ratio':>8}{'median':>11}{'p90':>11} {'unit':9}{'n':>5}  labels that differ"
+
+
+def _heading(row: Row) -> str:
+    threads = f", {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
+    return f"{row.question}{f', {row.photo}' if row.photo else ''}{threads}: ratio to {row.reference}"
 
 
 def _line(row: Row) -> str:
