@@ -1,34 +1,33 @@
-"""Schemes of int8 beside each other: how far each is from fp32, and how long a photo takes.
+"""Compares int8 schemes: how far each is from fp32, and how long a photo takes.
 
-usage: python -m benchmarks.quantization RUN [--data PHOTOS]
+usage: python -W ignore -m benchmarks.quantization RUN [--data PHOTOS]
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
-import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from petinfer.bench.machine import processor_name
+from petinfer.session.opening import session_options
+from petinfer.session.threads import available_cores
 
-warnings.filterwarnings("ignore")
+from export.__main__ import choose_photos
+from export.graph import export_graph
+from export.learner import load_original
+from export.parity import Parity, compare, softmax
+from export.quantize import Scheme, quantize
+from petinfer.image import pixels
+from petinfer.spec import Resize
 
-import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-
-from export.__main__ import choose_photos  # noqa: E402
-from export.graph import export_graph  # noqa: E402
-from export.learner import load_original  # noqa: E402
-from export.parity import compare, softmax  # noqa: E402
-from export.quantize import Scheme, quantize  # noqa: E402
-from petinfer.bench.machine import processor_name  # noqa: E402
-from petinfer.image import pixels  # noqa: E402
-from petinfer.session.opening import session_options  # noqa: E402
-from petinfer.session.threads import available_cores  # noqa: E402
+from .measurement import median_ratio
 
 CHOSEN = Scheme()
 PLAIN = replace(CHOSEN, compensated=False)
@@ -48,61 +47,68 @@ SCHEMES = {
 }
 
 
-@click.command()
+HEADING = """\
+| scheme | mean \\|Δp\\| | p99 \\|Δp\\| | max \\|Δp\\| | mean \\|Δ logit\\| | flips | time, fp32 = 1 |
+|---|---|---|---|---|---|---|"""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Where the run's photos lie.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the run's photos.")
 @click.option("--number", default=400, show_default=True, help="Validation photos to compare on.")
 def main(run: Path, data: Path | None, number: int) -> None:
-    """Quantize the Learner of RUN in each way, and compare with its fp32 file."""
+    """Quantize the Learner of RUN with each scheme, and compare with its fp32 file."""
     photos = choose_photos(run, data, None, None, None, 256, number)
     original = load_original(run, photos.comparison[0])
-    calibration, images = (
-        np.stack([pixels(photo, original.resize, "stored") for photo in part])
-        for part in (photos.calibration, photos.comparison)
-    )
+    calibration, images = (load_images(part, original.resize) for part in (photos.calibration, photos.comparison))
     fp32 = export_graph(original)
-    sessions = {"fp32": session(fp32.SerializeToString())}
+    sessions = {"fp32": open_session(fp32.SerializeToString())}
     for name, scheme in SCHEMES.items():
         print(name, file=sys.stderr)
-        sessions[name] = session(quantize(fp32, calibration, scheme).SerializeToString())
-    logits = {name: answers(each, images) for name, each in sessions.items()}
-    times = in_turn(sessions, images[:1])
-    print(
-        f"{processor_name()}, {available_cores()} threads; {len(images)} validation photos, {len(calibration)} calibrate\n"
-    )
-    print("| scheme | mean \\|Δp\\| | p99 \\|Δp\\| | max \\|Δp\\| | mean \\|Δ logit\\| | flips | time, fp32 = 1 |")
-    print("|---|---|---|---|---|---|---|")
+        sessions[name] = open_session(quantize(fp32, calibration, scheme).SerializeToString())
+    logits = {name: logits_of(session, images) for name, session in sessions.items()}
+    seconds = measure_in_turns(sessions, images[:1])
+    print(f"{processor_name()}, {available_cores()} threads; ", end="")
+    print(f"{len(images)} validation photos, {len(calibration)} for calibration\n\n{HEADING}")
     for name in SCHEMES:
-        found = compare(logits["fp32"], softmax(logits[name]), logits[name], photos.comparison, original.labels)
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(times[name], times["fp32"], strict=True))
-        print(
-            f"| {name} | {found.probability_mean:.1e} | {found.probability_p99:.1e} | {found.probability_max:.1e} |"
-            f" {found.logit_mean:.1e} | {len(found.flips)} | {ratio:.2f} |"
-        )
+        parity = compare(logits["fp32"], softmax(logits[name]), logits[name], photos.comparison, original.labels)
+        print(table_row(name, parity, median_ratio(seconds[name], seconds["fp32"])))
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """A model on the CPU, with the threads and options of petinfer's own."""
+def load_images(photos: Sequence[Path], resize: Resize) -> NDArray[np.uint8]:
+    """The network's input for each photo, uint8 [photos, height, width, 3]."""
+    return np.stack([pixels(photo, resize, "stored") for photo in photos])
+
+
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with petinfer's threads and options."""
     return onnxruntime.InferenceSession(model, session_options(available_cores()), providers=["CPUExecutionProvider"])
 
 
-def answers(each: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The logits of each image."""
-    rows = [each.run(["logits"], {"image": image[np.newaxis]})[0] for image in images]
+def logits_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The logits, float64 [photos, classes]."""
+    rows = [session.run(["logits"], {"image": image[np.newaxis]})[0] for image in images]
     return np.concatenate(rows).astype(np.float64)
 
 
-def in_turn(
+def measure_in_turns(
     sessions: dict[str, onnxruntime.InferenceSession], image: NDArray[np.uint8], rounds: int = 40
 ) -> dict[str, list[float]]:
-    """Seconds for one image, every session once a round."""
+    """Seconds for one image, every session once per round."""
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(rounds):
-        for name, each in sessions.items():
+        for name, session in sessions.items():
             start = time.perf_counter()
-            each.run(None, {"image": image})
+            session.run(None, {"image": image})
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def table_row(name: str, parity: Parity, time_ratio: float) -> str:
+    """A line of the table, Markdown."""
+    differences = (parity.probability_mean, parity.probability_p99, parity.probability_max, parity.logit_mean)
+    cells = [name, *(f"{difference:.1e}" for difference in differences), str(len(parity.flips)), f"{time_ratio:.2f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

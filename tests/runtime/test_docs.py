@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+import petinfer
+
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 
@@ -51,6 +53,11 @@ def test_files_named_in_code_font_exist(page: str) -> None:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:petinfer|train|export|docs|tests|benchmarks)/[\w./-]*)`", text))
     assert {name for name in named if not (REPOSITORY / name).exists()} == set()
+
+
+def test_the_version_is_the_changelogs_top_entry() -> None:
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.M)[0] == petinfer.__version__
 
 
 def test_the_workflow_tests_the_lowest_versions_of_pyproject() -> None:
