@@ -127,9 +127,8 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def conditions(run: Path) -> dict[str, Any]:
     """What the results depend on: machine, model, versions."""
-    from petinfer.bench.machine import describe
-
     from petinfer import Classifier
+    from petinfer.bench.machine import describe
 
     about = describe(Classifier(run / "onnx" / "model-int8.onnx"))
     recipe = run / "recipe.json"

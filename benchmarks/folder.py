@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 from fastai.vision.all import Learner
-from petinfer.session.model_file import read_spec
-from petinfer.session.threads import available_cores
 
 from petinfer import Classifier, PhotoError
+from petinfer.session.model_file import read_spec
+from petinfer.session.threads import available_cores
 
 from . import learner
 from .conversions import Conversions

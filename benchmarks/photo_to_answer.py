@@ -27,6 +27,7 @@ QUESTION = "photo to answer"
 REFERENCE = "fastai learn.predict"
 PHOTOS = 12  # of 500 x 375 px
 CAMERA_PHOTOS = 4
+VARIANTS: tuple[tuple[str, Literal["exact", "fast"]], ...] = (("int8", "exact"), ("int8", "fast"), ("fp32", "exact"))
 
 
 def ask(conversions: Conversions, rounds: int) -> Findings:
@@ -60,10 +61,7 @@ def measure(
 
 def all_contenders(conversions: Conversions, learn: Learner, threads: int, findings: Findings) -> list[Contender]:
     """The reference, petinfer, and every rival that can take part with this number of threads."""
-    own = [
-        petinfer(conversions, threads, precision, decode)
-        for precision, decode in (("int8", "exact"), ("int8", "fast"), ("fp32", "exact"))
-    ]
+    own = [petinfer(conversions, threads, precision, decode) for precision, decode in VARIANTS]
     builds: dict[str, Callable[[], Contender]] = {
         "onnxruntime": lambda: onnxruntime(conversions, learn, threads),
         "torch eager": lambda: Contender("torch eager", "fp32", learner.torch_with_fastai_pixels(learn)),

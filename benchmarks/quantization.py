@@ -15,16 +15,16 @@ import click
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from petinfer.bench.machine import processor_name
-from petinfer.session.opening import session_options
-from petinfer.session.threads import available_cores
 
 from export.__main__ import choose_photos
 from export.graph import export_graph
 from export.learner import load_original
 from export.parity import Parity, compare, softmax
 from export.quantize import Scheme, quantize
+from petinfer.bench.machine import processor_name
 from petinfer.image import pixels
+from petinfer.session.opening import session_options
+from petinfer.session.threads import available_cores
 from petinfer.spec import Resize
 
 from .measurement import median_ratio

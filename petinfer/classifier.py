@@ -59,6 +59,16 @@ class Classifier:
         wait: False returns while the session still opens; `pixels` works at once, and the first prediction waits and
             raises what opening raised.
 
+    Attributes:
+        path: the model file.
+        spec: its description: labels, resize, precision and where it comes from.
+        device: the device as requested, so it may be ``auto``; `provider` says what computes.
+        threads: the number of threads that compute.
+        orientation: ``upright`` or ``stored``.
+        decode: ``exact`` or ``fast``.
+        min_decode_size: px that fast decoding keeps for each side at least; None if decoding is exact.
+        max_bytes: the largest photo file that is read.
+
     Raises:
         ModelError: the file is missing, damaged, or has no description for petinfer.
         DeviceError: the device or the number of threads is not available. It never falls back to another silently.

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from petinfer.cli import main
 
-from .conftest import REPOSITORY
+from ..conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
