@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def export(
     original = replace(original, origin=original.origin | {"macs": macs(models["fp32"])})
     images = np.stack([pixels(photo, original.resize, "stored") for photo in chosen.calibration])
     click.echo(f"int8 is calibrated on {len(images)} photos", err=True)
-    models |= {"fp16": to_half(models["fp32"]), "int8": quantize(models["fp32"], images)}
+    models |= {"fp16": to_half(models["fp32"]), "int8": quantize(models["fp32"], images, progress=_progress)}
     with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
         parities = {
             name: _finish(Path(folder), name, model, original, reference, true, chosen, orientation)
@@ -148,6 +149,12 @@ def export(
     )
     if refused:
         raise ParityError(f"{'; '.join(refused.values())}: not kept (--allow-worse keeps it, and says so in it)")
+
+
+def _progress(items: Iterable[Any], title: str) -> Iterator[Any]:
+    """A bar on a terminal, elsewhere the title alone."""
+    with click.progressbar(items, label=title, file=sys.stderr) as bar:
+        yield from bar
 
 
 def _truth(photos: Photos, labels: tuple[str, ...]) -> list[int | None] | None:

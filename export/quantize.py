@@ -1,4 +1,4 @@
-"""int8 by onnxruntime's static quantizer: QDQ, weights by channel, calibrated on photos.
+"""int8 by onnxruntime's QDQ quantizer: weights by channel, calibrated on photos.
 
 Processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and
 saturates: 2 · 255 · 127 does not fit. onnxruntime's ``reduce_range`` gives every weight 7 bits, as if the largest had the
@@ -12,7 +12,6 @@ blocks after it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,12 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from .calibration import Progress, measure_ranges, quietly
 from .rounding import round_weights
 from .stem import space_to_depth
 
@@ -46,24 +48,16 @@ class Scheme:
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
-class _Batches(CalibrationDataReader):
-    """Calibration photos in batches, as the quantizer asks for them."""
-
-    def __init__(self, images: NDArray[np.uint8], batch_size: int = 16) -> None:
-        self.batches: Iterator[NDArray[np.uint8]] = iter(np.array_split(images, max(1, len(images) // batch_size)))
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        batch = next(self.batches, None)
-        return None if batch is None else {"image": batch}
-
-
-def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme | None = None) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme | None = None, progress: Progress = quietly
+) -> onnx.ModelProto:
     """The model in int8.
 
     Args:
         model: the fp32 model.
         images: calibration photos through petinfer's own preprocessing, uint8 [photos, height, width, 3].
         scheme: None takes `Scheme`'s defaults.
+        progress: shows how far the calibration is.
     """
     scheme = scheme or Scheme()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,25 +70,26 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme |
         in_float = _in_float(network, scheme)
         ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
         if scheme.compensated:
-            network = round_weights(network, images, {name: largest / 127 for name, largest in ranges.items()})
+            network = round_weights(
+                network, images, {name: largest / 127 for name, largest in ranges.items()}, progress
+            )
         onnx.save_model(network, str(prepared))
-        quantize_static(
-            str(prepared),
-            str(target),
-            _Batches(images),
-            quant_format=QuantFormat.QDQ,
-            activation_type=_TYPES[scheme.activations],
-            weight_type=_TYPES[scheme.weights],
+        operators = [*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"]
+        measured = measure_ranges(prepared, operators, images, (scheme.calibration, scheme.percentile), progress)
+        quantizer = QDQQuantizer(
+            load_model_with_shape_infer(prepared),
             per_channel=True,
             reduce_range=scheme.weight_range == "7 bits",
-            calibrate_method=CalibrationMethod[scheme.calibration],
+            weight_qType=_TYPES[scheme.weights],
+            activation_qType=_TYPES[scheme.activations],
+            tensors_range=measured,
+            nodes_to_quantize=[],
             nodes_to_exclude=in_float,
-            op_types_to_quantize=[*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"],
-            extra_options={
-                "CalibPercentile": scheme.percentile,
-                "TensorQuantOverrides": {name: _overrides(largest) for name, largest in ranges.items()},
-            },
+            op_types_to_quantize=operators,
+            extra_options={"TensorQuantOverrides": {name: _overrides(largest) for name, largest in ranges.items()}},
         )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target))
         quantized = onnx.load_model(str(target))
     if scheme.float_sums:
         _add_in_float(quantized)

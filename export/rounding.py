@@ -7,7 +7,9 @@ one after the other, and those that are still to come move by what undoes the mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -18,55 +20,83 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from .calibration import Progress, in_batches, quietly
 from .graph import attribute
 
 _MOST = 127  # steps of one weight
 _PAIR = 128  # steps of two neighbours of one sign: 255 times more leaves 16 bits
 _DAMPING = 0.01  # of the mean diagonal, so that the inverse exists
 _BLOCK = 128  # weights whose corrections are applied to the rest together
+_WIDEST = 5000  # inputs; for more, the matrices do not fit into memory
+_MEMORY = 256_000_000  # bytes of matrices at a time
 _PLACES = 64  # of each photo, drawn at random, that show what goes together
 
 
 def round_weights(
-    model: onnx.ModelProto, images: NDArray[np.uint8], steps: dict[str, NDArray[np.float64]], batch_size: int = 16
+    model: onnx.ModelProto,
+    images: NDArray[np.uint8],
+    steps: dict[str, NDArray[np.float64]],
+    progress: Progress = quietly,
 ) -> onnx.ModelProto:
-    """The model with the weights of its convolutions on int8's steps; grouped convolutions are left as they are.
+    """The model with the weights of its convolutions on int8's steps; grouped convolutions, and very wide ones,
+    are left as they are.
 
     Args:
         model: in fp32, its batch norms folded into the convolutions.
         images: photos that show what goes together, uint8 [photos, height, width, 3].
         steps: the size of a step for each output channel of a weight, float64 [channels], by the weight's name.
-        batch_size: so many photos at once.
+        progress: shows how far the work is.
     """
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     initializers = {each.name: each for each in rounded.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in steps]
     layers = [node for node in layers if attribute(node, "group", 1) == 1]
-    if not layers:
-        return rounded
-    for name, together in _inputs_together(model, layers, images, batch_size).items():
-        weight = initializers[name]
-        values = torch.from_numpy(onnx.numpy_helper.to_array(weight).astype(np.float64))
-        values = _rounded(values, together, torch.from_numpy(steps[name]))
-        weight.CopyFrom(onnx.numpy_helper.from_array(values.numpy().astype(np.float32), name))
+    layers = [node for node in layers if _inputs(initializers[node.input[1]]) <= _WIDEST]
+    for group in _groups(layers, initializers):
+        together = _inputs_together(model, group, images, progress)
+        for name in list(together):
+            values = torch.from_numpy(onnx.numpy_helper.to_array(initializers[name]).astype(np.float64))
+            values = _rounded(values, together.pop(name), torch.from_numpy(steps[name]))
+            initializers[name].CopyFrom(onnx.numpy_helper.from_array(values.numpy().astype(np.float32), name))
     return rounded
 
 
+def _groups(layers: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> list[list[onnx.NodeProto]]:
+    """The layers in order, in groups whose matrices H together stay below `_MEMORY` bytes, or that are one layer."""
+    groups: list[list[onnx.NodeProto]] = []
+    free = 0
+    for node in layers:
+        needed = 4 * _inputs(weights[node.input[1]]) ** 2
+        if needed > free or not groups:
+            groups.append([])
+            free = _MEMORY
+        groups[-1].append(node)
+        free -= needed
+    return groups
+
+
+def _inputs(weight: onnx.TensorProto) -> int:
+    """How many numbers one output of a convolution is the sum of."""
+    return math.prod(weight.dims[1:])
+
+
 def _inputs_together(
-    model: onnx.ModelProto, layers: list[onnx.NodeProto], images: NDArray[np.uint8], batch_size: int
+    model: onnx.ModelProto, layers: list[onnx.NodeProto], images: NDArray[np.uint8], progress: Progress
 ) -> dict[str, Tensor]:
     """By each layer's weight: H, the sum over places and photos of its inputs' outer product, float32 [inputs, inputs]."""
     names = sorted({node.input[0] for node in layers})
     session = _watching(model, names)
     kernels = {each.name: tuple(each.dims[2:]) for each in model.graph.initializer}
-    generator = torch.Generator().manual_seed(0)
-    found: dict[str, Tensor] = {}
-    for batch in np.array_split(images, max(1, len(images) // batch_size)):
+    weights = {each.name: each for each in model.graph.initializer}
+    found = {node.input[1]: torch.zeros(2 * [_inputs(weights[node.input[1]])]) for node in layers}
+    generators = {node.name: torch.Generator().manual_seed(0) for node in layers}
+    for batch in progress(in_batches(images, session, names), "rounding weights"):
         maps = dict(zip(names, session.run(names, {"image": batch}), strict=True))
         for node in layers:
-            rows = _windows(torch.from_numpy(maps[node.input[0]]), node, kernels[node.input[1]], generator)
-            found[node.input[1]] = found.get(node.input[1], 0) + rows.T @ rows
+            inputs = torch.from_numpy(maps[node.input[0]])
+            rows = _windows(inputs, node, kernels[node.input[1]], generators[node.name])
+            found[node.input[1]].addmm_(rows.T, rows)
     return found
 
 
@@ -75,7 +105,9 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.Inf
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
-    return onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # which would keep what the largest batch took
+    return onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _windows(maps: Tensor, node: onnx.NodeProto, kernel: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -98,6 +130,13 @@ def _rounded(weights: Tensor, together: Tensor, steps: Tensor) -> Tensor:
     steps = torch.where(steps > 0, steps, 1.0)  # an output whose weights are all zero has no step
     values = (weights.movedim(1, -1).flatten(1).T / steps).contiguous()  # [inputs, outputs]
     upper = _factor(together.double())
+    with _one_thread():
+        _round_in_turn(values, upper)
+    return (values * steps).T.reshape(shape).movedim(-1, 1)
+
+
+def _round_in_turn(values: Tensor, upper: Tensor) -> None:
+    """Round each row of ``values`` [inputs, outputs], in place; the rows after it move by what makes up for it."""
     for start in range(0, len(values), _BLOCK):
         stop = min(start + _BLOCK, len(values))
         errors = torch.zeros_like(values[start:stop])
@@ -107,7 +146,17 @@ def _rounded(weights: Tensor, together: Tensor, steps: Tensor) -> Tensor:
             values[i:stop] -= torch.outer(upper[i, i:stop], errors[i - start])
             values[i] = kept
         values[stop:] -= upper[start:stop, stop:].T @ errors
-    return (values * steps).T.reshape(shape).movedim(-1, 1)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of small steps: on a busy machine threads would wait for each other thirty times as long as they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _allowed(steps: Tensor, neighbour: Tensor) -> Tensor:
@@ -119,9 +168,12 @@ def _factor(together: Tensor) -> Tensor:
     """U, upper triangular, with ``U.T @ U`` H's inverse: its row i says how the weights after i make up for the error of i.
 
     H is ``R @ R.T`` with R upper triangular, the Cholesky factor of H turned by half, turned back; and U is R's inverse.
+    Overwrites ``together``, and keeps few copies: for 4,608 inputs each is 170 MB.
     """
     diagonal = together.diagonal()
     diagonal += _DAMPING * diagonal.mean() + 1e-6
     upper = torch.linalg.cholesky(together.flip(0, 1)).flip(0, 1)
-    inverse: Tensor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
+    inverse: Tensor = together.zero_()
+    inverse.diagonal().fill_(1)
+    torch.linalg.solve_triangular(upper, inverse, upper=True, out=inverse)
     return inverse
