@@ -1,11 +1,13 @@
-"""Photos and labels: which files there are, what each one shows, and which of them training may see."""
+"""Photos: which files of a folder are photos, which of them train and which validate, and fastai's DataLoaders."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-import re
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,93 +24,145 @@ from fastai.vision.all import (
     Resize,
     URLs,
     aug_transforms,
-    get_image_files,
-    parent_label,
     untar_data,
-    using_attr,
     verify_images,
 )
 from PIL import Image
 
+from .artifacts import write_text
 from .errors import TrainingError
+from .labels import LABELLINGS
 from .recipe import Recipe
 
-_BREED = re.compile(r"(.+)_\d+\.\w+")
-_NO_BREED = {"Cat", "dog"}
-
-
-def is_cat(name: str) -> bool:
-    """Whether a file of Oxford-IIIT Pets shows a cat: breeds of cats begin with a capital letter."""
-    return name[0].isupper()
-
-
-def breed(name: str) -> str:
-    """The breed in a file name of Oxford-IIIT Pets: ``Maine_Coon_12.jpg`` shows a ``Maine_Coon``."""
-    match = _BREED.fullmatch(name)
-    return match[1] if match else ""
-
-
-def has_breed(photo: Path) -> bool:
-    """Whether the photo's name tells a breed; ``Cat_00017.jpg`` and ``dog_00017.jpg`` tell none."""
-    return breed(photo.name) not in _NO_BREED | {""}
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """One way to label photos: the label of a path, the photos it can label, and the words a device prints."""
-
-    label: Callable[[Path], Any]
-    applies: Callable[[Path], bool]
-    words: dict[Any, str]
-
-    def word(self, category: Any) -> str:
-        """What the device prints for a category of the Learner's vocab."""
-        return self.words.get(category, str(category))
-
-
-def _always(photo: Path) -> bool:
-    return True
-
-
-LABELLINGS = {
-    "species": Labelling(using_attr(is_cat, "name"), _always, {False: "dog", True: "cat"}),
-    "breed": Labelling(using_attr(breed, "name"), has_breed, {}),
-    "folder": Labelling(parent_label, _always, {}),
-}
+# The rule of petinfer/folder.py, which this stage may not import; a test compares the two.
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for group in (
+        "jpg jpeg jpe jfif mpo",
+        "png apng webp",
+        "bmp dib gif",
+        "tif tiff",
+        "ppm pgm pbm pnm pfm",
+        "avif avifs",
+    )
+    for suffix in group.split()
+)
+SYSTEM_NAMES = frozenset({"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx", "lost+found"})
 
 
 def fetch_pets() -> Path:
-    """fastai's ``untar_data(URLs.PETS)``: the folder of the Oxford-IIIT Pets photos, fetched when it is not there yet."""
+    """fastai's ``untar_data(URLs.PETS)``: the folder of the Oxford-IIIT Pets photos, downloaded on first use."""
     try:
         return Path(untar_data(URLs.PETS)) / "images"
-    except Exception as error:  # urllib's, requests' and the archive's own: all mean that it did not arrive
-        raise TrainingError(f"{URLs.PETS}: cannot be fetched: {error} (give a folder of photos with --data)") from error
+    except Exception as error:  # from urllib, requests or tarfile
+        raise TrainingError(f"{URLs.PETS}: download failed: {error} (give a folder of photos with --data)") from error
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """All photos below ``folder``, sorted.
+
+    Hidden and system files and folders are skipped. Links to folders are followed, each folder once.
+
+    Raises:
+        TrainingError: there is no such folder, or it cannot be listed.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: no such folder (give a folder of photos)")
+    found: list[Path] = []
+    try:
+        _search(folder, found, set())
+    except OSError as error:
+        raise TrainingError(
+            f"{error.filename or folder}: cannot be listed: {error.strerror} (check its permissions)"
+        ) from error
+    return sorted(found)
+
+
+def _search(folder: Path, found: list[Path], visited: set[tuple[int, int]]) -> None:
+    here = folder.stat()
+    if (here.st_dev, here.st_ino) in visited:
+        return
+    visited.add((here.st_dev, here.st_ino))
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+            continue
+        if entry.is_dir():
+            _search(entry, found, visited)
+        elif entry.suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            found.append(entry)
 
 
 def find_photos(folder: Path, labels: str, limit: int | None = None) -> list[Path]:
-    """The photos below ``folder`` that ``labels`` can label, sorted: fastai's order is the file system's.
+    """The photos below ``folder`` that ``labels`` can label, sorted.
 
     Args:
-        folder: searched with its folders, by fastai's ``get_image_files``.
+        folder: searched with its subfolders, see `photo_files`.
         labels: a name of `LABELLINGS`.
-        limit: take this many, spread evenly over the list, for a smoke run.
+        limit: take this many, evenly spaced over the list, for a quick trial.
 
     Raises:
-        TrainingError: no such folder, or no photo in it.
+        TrainingError: there is no such folder, or no photo in it.
     """
-    if not folder.is_dir():
-        raise TrainingError(f"{folder}: no such folder (give one that holds photos with --data)")
     labelling = LABELLINGS[labels]
-    photos = sorted(Path(photo) for photo in get_image_files(folder) if labelling.applies(Path(photo)))
-    if limit is not None and limit < len(photos):
-        photos = [photos[i * len(photos) // limit] for i in range(limit)]
+    photos = [photo for photo in photo_files(folder) if labelling.applies(photo)]
     if not photos:
-        raise TrainingError(f"{folder}: no photos that --labels {labels} can label (give another folder with --data)")
-    return photos
+        raise TrainingError(f"{folder}: no photos that --labels {labels} can label (give another folder)")
+    return evenly_spaced(photos, limit)
+
+
+def evenly_spaced(photos: list[Path], limit: int | None) -> list[Path]:
+    """``limit`` of the photos, evenly spaced over the list; all of them for None."""
+    if limit is None or limit >= len(photos):
+        return photos
+    return [photos[i * len(photos) // limit] for i in range(limit)]
+
+
+def common_folder(folders: Sequence[Path]) -> Path:
+    """The folder that photo names are relative to: the folder itself, or what several folders have in common.
+
+    Raises:
+        TrainingError: they have nothing in common, as folders on two Windows drives.
+    """
+    if len(folders) == 1:
+        return folders[0]
+    try:
+        return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    except ValueError as error:
+        raise TrainingError(f"--data: {folders[0]} and {folders[1]} are on different drives (use one drive)") from error
+
+
+def read_names(path: Path) -> set[str]:
+    """The names in a list of photos, one a line; blank lines and ``#`` comments are skipped."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read: {error} (give a text file with one photo a line)") from error
+    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+
+
+def leave_out(photos: Sequence[Path], folder: Path, names: set[str]) -> list[Path]:
+    """The photos that are not in ``names``: file names, or paths relative to ``folder``."""
+    return [p for p in photos if p.name not in names and p.relative_to(folder).as_posix() not in names]
+
+
+def read_sources(path: Path) -> dict[str, str]:
+    """The source of each photo, by file name, from a tab-separated table with columns ``name`` and ``repository``."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["name"]: row["repository"] for row in csv.DictReader(file, delimiter="\t")}
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{path}: not a table of sources: {error} (it needs columns name and repository)"
+        ) from error
+
+
+def source_of(sources: dict[str, str]) -> Callable[[Path], str]:
+    """A function from a photo to its source: the table's entry, or the name of the photo's folder."""
+    return lambda photo: sources.get(photo.name, photo.parent.name)
 
 
 def require_two_labels(photos: Sequence[Path], labels: str, folder: Path) -> None:
-    """Refuse to train on photos that are all of one class."""
+    """Refuse to train on photos that all have the same label."""
     labelling = LABELLINGS[labels]
     found = {labelling.label(photo) for photo in photos}
     if len(found) == 1:
@@ -117,40 +171,40 @@ def require_two_labels(photos: Sequence[Path], labels: str, folder: Path) -> Non
 
 
 def find_broken(photos: Sequence[Path]) -> list[Path]:
-    """The photos that cannot be decoded, found by fastai's ``verify_images`` before an epoch trips over them."""
+    """The photos that cannot be decoded, by fastai's ``verify_images``."""
     return [Path(photo) for photo in verify_images(photos)]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which photos are trained on and which validate, relative to the folder that holds them."""
+    """Which photos train and which validate, relative to the folder of the photos."""
 
     train: tuple[str, ...]
     valid: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """A hash of both lists: two runs with the same saw the same photos in the same places."""
+        """A hash of both lists, in order."""
         return hashlib.sha256(json.dumps([self.train, self.valid]).encode()).hexdigest()
 
-    def without(self, names: Sequence[str]) -> Split:
-        """The split less some photos."""
+    def without(self, names: Iterable[str]) -> Split:
+        """The split less these photos."""
         left_out = set(names)
         train, valid = (tuple(name for name in side if name not in left_out) for side in (self.train, self.valid))
         return Split(train, valid)
 
     def save(self, path: Path) -> None:
         """Write ``split.json``."""
-        path.write_text(json.dumps({"train": self.train, "valid": self.valid}, indent=0) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({"train": self.train, "valid": self.valid}, indent=0) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Split:
-        """Read a ``split.json`` that a run wrote."""
+        """Read the ``split.json`` of a run."""
         try:
             lists = json.loads(path.read_text(encoding="utf-8"))
             return cls(tuple(lists["train"]), tuple(lists["valid"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path}: not a split: {error} (a split.json of a run is one)") from error
+            raise TrainingError(f"{path}: not a split: {error} (give the split.json of a run)") from error
 
 
 def random_split(photos: Sequence[Path], folder: Path, recipe: Recipe) -> Split:
@@ -160,12 +214,63 @@ def random_split(photos: Sequence[Path], folder: Path, recipe: Recipe) -> Split:
         raise TrainingError(
             f"{folder}: {len(photos)} photos are too few to split (training and validation need one each)"
         )
-    names = [photo.relative_to(folder).as_posix() for photo in photos]
+    names = _relative(photos, folder)
     return Split(tuple(names[i] for i in train), tuple(names[i] for i in valid))
 
 
+def split_by_source(
+    photos: Sequence[Path], folder: Path, source: Callable[[Path], str], held_out: Sequence[str]
+) -> Split:
+    """A split that validates on all photos of the sources ``held_out`` and trains on all others.
+
+    Raises:
+        TrainingError: a source has no photos, or nothing is left to train on.
+    """
+    by_name = {name: source(photo) for name, photo in zip(_relative(photos, folder), photos, strict=True)}
+    for wanted in held_out:
+        if wanted not in by_name.values():
+            known = ", ".join(sorted(set(by_name.values()))[:8])
+            raise TrainingError(f"--hold-out-source {wanted}: no photos of this source (sources: {known})")
+    valid = tuple(name for name, found in by_name.items() if found in held_out)
+    train = tuple(name for name, found in by_name.items() if found not in held_out)
+    if not train:
+        raise TrainingError("--hold-out-source: no photos are left to train on (hold out fewer sources)")
+    return Split(train, valid)
+
+
+def _relative(photos: Sequence[Path], folder: Path) -> list[str]:
+    return [photo.relative_to(folder).as_posix() for photo in photos]
+
+
+def labels_without_training(split: Split, labels: str) -> dict[Any, list[str]]:
+    """The validation photos of each label that no training photo has, by label."""
+    label = LABELLINGS[labels].label
+    known = {label(Path(name)) for name in split.train}
+    missing: dict[Any, list[str]] = {}
+    for name in split.valid:
+        if label(Path(name)) not in known:
+            missing.setdefault(label(Path(name)), []).append(name)
+    return missing
+
+
+def labels_without_validation(split: Split, labels: str) -> list[Any]:
+    """The labels that no validation photo has."""
+    label = LABELLINGS[labels].label
+    known = {label(Path(name)) for name in split.valid}
+    return sorted(Counter(label(Path(name)) for name in split.train).keys() - known)
+
+
+def with_every_label(split: Split, labels: str) -> Split:
+    """The split, with one photo of each label that only validation has moved to training."""
+    moved = {names[0] for names in labels_without_training(split, labels).values()}
+    return Split(
+        (*split.train, *(name for name in split.valid if name in moved)),
+        tuple(name for name in split.valid if name not in moved),
+    )
+
+
 def dataloaders(folder: Path, split: Split, recipe: Recipe) -> ImageDataLoaders:
-    """What the lesson's ``ImageDataLoaders.from_name_func`` makes, on a split that is already known.
+    """The lesson's ``ImageDataLoaders.from_name_func``, on a given split.
 
     Raises:
         TrainingError: a photo of the split is missing in ``folder``.
@@ -183,7 +288,7 @@ def dataloaders(folder: Path, split: Split, recipe: Recipe) -> ImageDataLoaders:
 
 
 def _item_tfms(recipe: Recipe) -> list[Any]:
-    """The lesson's ``Resize``; with ``min_scale``, training sees random crops and validation what a device will see."""
+    """The lesson's ``Resize``; with ``min_scale`` below 1, random crops in training and ``Resize`` in validation."""
     resize = Resize(recipe.size)
     if recipe.min_scale >= 1:
         return [resize]
@@ -201,17 +306,24 @@ def require_photos(folder: Path, split: Split) -> None:
 
 
 def near_duplicates(folder: Path, split: Split, distance: int = 3) -> list[tuple[str, str]]:
-    """Pairs of a training and a validation photo that look the same: they flatter the validation error.
+    """Pairs of a training and a validation photo that look the same; they make the validation error optimistic.
 
-    Two photos look the same when their difference hashes (64 bits of which of two neighbours is brighter) differ in at
-    most ``distance`` bits.
+    Two photos look the same when their difference hashes (64 bits: which of two neighbouring pixels is brighter) differ
+    in at most ``distance`` bits.
     """
     train = np.array([_difference_hash(folder / name) for name in split.train], dtype=np.uint64)
     pairs = []
     for name in split.valid:
-        bits = np.bitwise_count(train ^ _difference_hash(folder / name))
+        bits = bit_count(train ^ _difference_hash(folder / name))
         pairs += [(split.train[i], name) for i in np.flatnonzero(bits <= distance)]
     return pairs
+
+
+def bit_count(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How many bits of each number are set: ``np.bitwise_count``, which numpy 1.26 lacks."""
+    bits = np.unpackbits(np.ascontiguousarray(numbers).view(np.uint8).reshape(len(numbers), 8), axis=1)
+    counts: np.ndarray[Any, np.dtype[np.int64]] = bits.sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def _difference_hash(photo: Path) -> np.uint64:

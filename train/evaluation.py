@@ -1,4 +1,4 @@
-"""How good a Learner is on labelled photos: its errors, whether its probabilities mean what they say, its worst answers."""
+"""How good a Learner is on labelled photos: error rate, confusion, calibration, highest losses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from fastai.vision.all import Learner, ProgressCallback, Recorder, noop
 
-from .data import LABELLINGS, breed, has_breed
 from .errors import TrainingError
+from .labels import LABELLINGS, breed, has_breed
 
 BARS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 _BINS = 15
@@ -29,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """Errors among photos, as a share with its 95 % Wilson interval; of no photos, the rate is None."""
+    """The share of photos that are classified wrongly, with its 95 % Wilson interval; the rate is None without photos."""
 
     photos: int
     errors: int
@@ -38,7 +38,7 @@ class ErrorRate:
 
     @classmethod
     def of(cls, errors: int, photos: int) -> ErrorRate:
-        """The rate of so many errors among so many photos."""
+        """The rate of ``errors`` in ``photos``."""
         return cls(photos, errors, errors / photos if photos else None, wilson_interval(errors, photos))
 
 
@@ -52,19 +52,19 @@ class BreedErrors:
 
 @dataclass(frozen=True)
 class Bin:
-    """The photos whose confidence lies in (low, high]; of none, confidence and accuracy are None."""
+    """The photos whose confidence is in (low, high]; without photos, confidence and accuracy are None."""
 
     low: float
     high: float
     photos: int
     confidence: float | None  # mean probability of the answers
-    accuracy: float | None  # share of the answers that are right
+    accuracy: float | None  # share of correct answers
     interval: tuple[float, float]  # 95 % Wilson interval of the accuracy
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether answers given with probability p are right in a share p of cases: the expected calibration error."""
+    """How far confidence and accuracy differ: the expected calibration error (ECE), and its bins."""
 
     ece: float
     bins: list[Bin]
@@ -72,7 +72,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Answered:
-    """What is left when only answers with a probability of at least ``bar`` count."""
+    """The answers with a probability of at least ``bar``."""
 
     bar: float
     share: float  # of all photos
@@ -81,7 +81,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class TopLoss:
-    """One of the answers that were furthest from the truth."""
+    """One of the answers with the highest loss."""
 
     photo: str  # relative to the evaluation's folder
     predicted: str
@@ -110,46 +110,46 @@ class Evaluation:
 
 
 def evaluate(learn: Learner, labels: str, photos: Sequence[Path] | None = None) -> Evaluation:
-    """Let the Learner answer labelled photos, as it would at validation, and measure its answers.
+    """Classify labelled photos as at validation, and measure the answers.
 
     Args:
-        learn: left as it was, but for its model, which is in eval mode as after ``learn.validate()``.
-        labels: a name of `LABELLINGS`, the one that the Learner was trained with.
-        photos: their labels come from the Learner's own pipeline; None takes its validation photos.
+        learn: unchanged, except that its model is in eval mode afterwards.
+        labels: a name of `LABELLINGS`, as in training.
+        photos: None takes the validation photos.
 
     Raises:
-        TrainingError: no photos, or one with a label that the Learner does not know.
+        TrainingError: no photos, or one with a label that the Learner was not trained on.
     """
     files = [Path(photo) for photo in (learn.dls.valid_ds.items if photos is None else photos)]
     _check_labels(learn, labels, files)
-    logits, truth = _answers(learn, files)
+    logits, truth = predict_logits(learn, files)
     words = [LABELLINGS[labels].word(category) for category in learn.dls.vocab]
-    return measure(logits, truth, words, files, breeds_told=labels != "folder")
+    return measure(logits, truth, words, files, with_breeds=labels != "folder")
 
 
 def _check_labels(learn: Learner, labels: str, files: list[Path]) -> None:
     if not files:
-        raise TrainingError("evaluation: no photos (a Learner from learner.pkl brings none along: name some)")
+        raise TrainingError("evaluation: no photos (a Learner loaded from learner.pkl has none: pass some)")
     for photo in files:
         label = LABELLINGS[labels].label(photo)
         if label not in learn.dls.vocab:
             raise TrainingError(
-                f"{photo}: its label {label!r} is none of the Learner's (evaluate on photos like its own)"
+                f"{photo}: the Learner was not trained on its label {label!r} (evaluate on photos with its labels)"
             )
 
 
-def _answers(learn: Learner, files: list[Path]) -> tuple[Floats, Ints]:
-    """Logits [photos, classes], in the order of the vocab, and the true classes [photos].
+def predict_logits(learn: Learner, photos: Sequence[Path] | None = None) -> tuple[Floats, Ints]:
+    """Logits [photos, classes], in the order of the vocab, and the true classes [photos]; None: the validation photos.
 
-    Logits rather than probabilities: in single precision a probability of 1 hides how sure an answer was.
+    Logits rather than probabilities, since in single precision a confident probability is rounded to 1.
     """
-    dl = learn.dls.test_dl(files, with_labels=True)
+    dl = learn.dls.test_dl(list(learn.dls.valid_ds.items if photos is None else photos), with_labels=True)
     watching = [cb for cb in learn.cbs if isinstance(cb, (Recorder, ProgressCallback))]
     try:
-        with learn.removed_cbs(watching):  # or the Recorder takes this for an epoch of the training
+        with learn.removed_cbs(watching):  # else the Recorder adds an epoch
             logits, truth = learn.get_preds(dl=dl, act=noop, inner=True)
     finally:
-        learn._end_cleanup()  # get_preds returns before its own, and the Learner would keep the last batch
+        learn._end_cleanup()  # get_preds with inner=True does not, and the Learner would keep the last batch
     return as_array(logits).astype(np.float64), as_array(truth).astype(np.int64)
 
 
@@ -159,7 +159,7 @@ def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def measure(
-    logits: Floats, truth: Ints, words: list[str], files: Sequence[Path], breeds_told: bool = True
+    logits: Floats, truth: Ints, words: list[str], files: Sequence[Path], with_breeds: bool = True
 ) -> Evaluation:
     """Measure answers.
 
@@ -168,7 +168,7 @@ def measure(
         truth: the true classes, [photos].
         words: the label of each class.
         files: the photos.
-        breeds_told: whether file names tell breeds, where they look as if they did.
+        with_breeds: whether to read breeds from the file names.
     """
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     probabilities = np.exp(log_probabilities)
@@ -182,7 +182,7 @@ def measure(
         error=_error_rate(wrong),
         loss=float(losses.mean()),
         confusion=confusion(truth, predicted, len(words)),
-        breeds=errors_by_breed(files, wrong) if breeds_told else [],
+        breeds=errors_by_breed(files, wrong) if with_breeds else [],
         calibration=calibration(confidence, ~wrong),
         answered=[answered(confidence, wrong, bar) for bar in BARS],
         top_losses=[
@@ -203,19 +203,19 @@ def _error_rate(wrong: Bools) -> ErrorRate:
 
 
 def wilson_interval(errors: int, photos: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share; (0, 1) for no photos."""
+    """The 95 % Wilson score interval of a share; (0, 1) without photos."""
     if not photos:
         return 0.0, 1.0
     rate, z2 = errors / photos, _Z**2
     centre = rate + z2 / (2 * photos)
     half = _Z * sqrt(rate * (1 - rate) / photos + z2 / (4 * photos**2))
     low, high = (centre - half) / (1 + z2 / photos), (centre + half) / (1 + z2 / photos)
-    # what the formula means at the ends, and its rounding misses by 1e-19
+    # exact at the ends, where rounding errors are 1e-19
     return (low if errors else 0.0), (high if errors < photos else 1.0)
 
 
 def confusion(truth: Ints, predicted: Ints, classes: int) -> list[list[int]]:
-    """How many photos of each true class (row) were answered with each class (column)."""
+    """How many photos of each true class (row) were predicted as each class (column)."""
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (truth, predicted), 1)
     rows: list[list[int]] = counts.tolist()
@@ -223,7 +223,7 @@ def confusion(truth: Ints, predicted: Ints, classes: int) -> list[list[int]]:
 
 
 def errors_by_breed(files: Sequence[Path], wrong: Bools) -> list[BreedErrors]:
-    """The errors of each breed, by name; photos whose names tell none are in no row."""
+    """The errors of each breed, by name; photos without a breed in their name are left out."""
     breeds = np.array([breed(photo.name) if has_breed(photo) else "" for photo in files])
     return [BreedErrors(str(name), _error_rate(wrong[breeds == name])) for name in np.unique(breeds) if name]
 
@@ -233,8 +233,8 @@ def calibration(confidence: Floats, right: Bools, bins: int = _BINS) -> Calibrat
 
     Args:
         confidence: probability of each answer, [photos].
-        right: whether it is right, [photos].
-        bins: their number; each holds its upper edge, as in Guo et al., 2017.
+        right: whether it is correct, [photos].
+        bins: their number; each includes its upper edge, as in Guo et al., 2017.
     """
     edges = np.linspace(0, 1, bins + 1)
     place = np.digitize(confidence, edges[1:-1], right=True)
@@ -258,6 +258,6 @@ def _bin(low: float, high: float, confidence: Floats, right: Bools) -> Bin:
 
 
 def answered(confidence: Floats, wrong: Bools, bar: float) -> Answered:
-    """How many photos are answered with a probability of at least ``bar``, and how many of these wrongly."""
+    """How many answers have a probability of at least ``bar``, and how many of these are wrong."""
     sure = confidence >= bar
     return Answered(bar, float(sure.mean()), _error_rate(wrong[sure]))

@@ -1,4 +1,4 @@
-"""The settings of a training run: all that decides what is learnt. Saved as ``recipe.json``, and read again from it."""
+"""The settings of a training run, saved as ``recipe.json`` and read from it again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recipe:
     arch: str = "resnet34"  # any name that fastai's vision_learner takes
     size: int = 224  # side of the square that the network sees, px
     valid_pct: float = 0.2  # share of the photos held out for validation
-    seed: int = 42  # of the split, and of all else that is drawn
+    seed: int = 42  # of the split and of training
     epochs: int = 1  # with the whole network
     freeze_epochs: int = 1  # before them, with the body frozen
     lr: float = 2e-3  # fine_tune's base_lr
@@ -28,14 +28,15 @@ class Recipe:
     batch_size: int = 64
     augment: bool = False  # fastai's aug_transforms()
     min_scale: float = 1.0  # below 1: training crops show at least this share of a photo's area
-    train_size: int = 0  # above 0: training crops are of this size; below `size` suits random crops (arXiv 1906.06423)
-    small_size: int = 0  # above 0: the first epochs see photos of this size, growing to that of training crops
+    train_size: int = 0  # above 0: size of training crops, best below `size` with random crops (arXiv 1906.06423)
+    small_size: int = 0  # above 0: training starts on photos of this size, growing to that of training crops
     mixup: float = 0.0  # alpha of fastai's MixUp; 0 is none
     label_smoothing: float = 0.0
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
-    teacher: str = ""  # a network to learn from beside the labels, e.g. efficientnet-lite2
-    teacher_labels: float = 0.0  # weight of what the teacher would answer on each crop, with a head of its own
-    keep_early: bool = False  # a ResNet's stem and layer1 take no gradient: a step takes a quarter less time
+    teacher: str = ""  # a network to learn from as well as from the labels: efficientnet-lite2
+    teacher_labels: float = 0.0  # weight of the label that a linear layer on the teacher's features gives each crop
+    keep_early: bool = False  # freeze a ResNet's stem and layer1, which saves a quarter of each step
+    calibrate: bool = False  # divide the last layer by a temperature fitted on the validation photos
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -45,9 +46,7 @@ class Recipe:
             ):
                 raise TrainingError(f"recipe: {field.name} is {value!r}, not a {kind.__name__} (see train/recipe.py)")
         if self.train_size and self.min_scale >= 1:
-            raise TrainingError(
-                "recipe: train_size is of random crops, and min_scale 1 makes none (set min_scale below 1)"
-            )
+            raise TrainingError("recipe: train_size needs random crops (set min_scale below 1)")
         if self.labels not in LABELS:
             raise TrainingError(
                 f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"
@@ -60,18 +59,18 @@ class Recipe:
 
 
 def load_content(path: Path) -> dict[str, Any]:
-    """All that a recipe file tells."""
+    """The content of a recipe file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: not a recipe: {error} (a recipe.json of a run is one)") from error
+        raise TrainingError(f"{path}: not a recipe: {error} (give the recipe.json of a run)") from error
     if not isinstance(content, dict) or not isinstance(content.get("settings", content), dict):
-        raise TrainingError(f"{path}: not a recipe: not a JSON object of settings (a recipe.json of a run is one)")
+        raise TrainingError(f"{path}: not a recipe: not a JSON object of settings (give the recipe.json of a run)")
     return content
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """The settings that a recipe file names; those that it leaves out keep their defaults."""
+    """The settings in a recipe file; those that it leaves out keep their defaults."""
     content = load_content(path)
     settings = content.get("settings", content)
     unknown = sorted(set(settings) - {field.name for field in fields(Recipe)})

@@ -1,4 +1,4 @@
-"""What is measured of a Learner's answers, and the page that tells it."""
+"""What is measured of a Learner's answers, and the report that shows it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from fastai.vision.all import Learner, error_rate, vision_learner
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
 from train.data import Split, dataloaders
+from train.distillation import DoubtfulLabel
 from train.errors import TrainingError
 from train.evaluation import (
     Answered,
@@ -32,9 +34,12 @@ from train.evaluation import (
     wilson_interval,
 )
 from train.recipe import Recipe
-from train.report import class_activation_maps, percent, write_report
+from train.report import RunDetails, write_report
+from train.report.page import percent
+from train.report.pictures import class_activation_maps
+from train.report.plots import _draw_error_rate
 
-from .conftest import draw
+from ..conftest import draw
 
 SMALL = Recipe(arch="resnet18", size=64, batch_size=4)
 BREEDS = ("Abyssinian", "Cat", "Maine_Coon", "beagle", "dog", "pug")
@@ -83,7 +88,7 @@ def test_wilson_interval_of_errors_alone_ends_at_1() -> None:
     assert wilson_interval(4, 4)[1] == 1
 
 
-def test_of_no_photos_nothing_is_known() -> None:
+def test_the_error_rate_of_no_photos_is_unknown() -> None:
     assert ErrorRate.of(0, 0) == ErrorRate(photos=0, errors=0, rate=None, interval=(0.0, 1.0))
 
 
@@ -107,7 +112,7 @@ def test_bins_cover_0_to_1_without_gaps_and_the_last_holds_certainty() -> None:
     assert bins[0].confidence is None and bins[0].accuracy is None
 
 
-def test_an_answer_that_is_right_as_often_as_it_says_has_no_calibration_error() -> None:
+def test_confidence_equal_to_accuracy_has_no_calibration_error() -> None:
     assert calibration(np.full(4, 0.75), array(True, True, True, False)).ece == 0
 
 
@@ -118,7 +123,7 @@ def test_only_answers_at_or_above_the_bar_count() -> None:
     assert answered(confidence, wrong, 0.999) == Answered(0.999, 0.0, ErrorRate.of(0, 0))
 
 
-def test_errors_are_counted_by_breed_where_the_name_tells_one() -> None:
+def test_errors_are_counted_by_breed_where_the_name_contains_one() -> None:
     files = [Path(f"{name}.jpg") for name in ("beagle_1", "Maine_Coon_1", "beagle_2", "Cat_1", "dog_7", "Rex")]
     rows = errors_by_breed(files, array(True, False, False, True, True, True))
     assert {row.breed: (row.error.errors, row.error.photos) for row in rows} == {"Maine_Coon": (0, 1), "beagle": (1, 2)}
@@ -159,7 +164,7 @@ def test_photos_can_be_given_and_their_order_does_not_matter(learn: Learner, pho
     assert [top.photo for top in there.top_losses] == [top.photo for top in back.top_losses]
 
 
-def test_an_evaluation_leaves_no_trace_on_the_learner(learn: Learner) -> None:
+def test_an_evaluation_leaves_the_learner_unchanged(learn: Learner) -> None:
     with learn.no_bar(), learn.no_logging():
         learn.fit(1, 1e-4)
     values, callbacks = list(learn.recorder.values), {type(cb) for cb in learn.cbs}
@@ -184,8 +189,8 @@ def test_an_evaluation_of_no_photos_is_refused(learn: Learner) -> None:
         evaluate(learn, "species", [])
 
 
-def test_a_label_that_the_learner_does_not_know_is_told(learn: Learner, photos: Path) -> None:
-    with pytest.raises(TrainingError, match=r"pug_1\.jpg: its label 'pug' is none of the Learner's"):
+def test_an_unknown_label_is_an_error(learn: Learner, photos: Path) -> None:
+    with pytest.raises(TrainingError, match=r"pug_1\.jpg: the Learner was not trained on its label 'pug'"):
         evaluate(learn, "breed", [photos / "pug_1.jpg"])
 
 
@@ -212,9 +217,9 @@ class Page(HTMLParser):
 LOG: list[list[float | None]] = [[0.7, 0.6, 0.5], [0.6, None, None]]
 
 
-def test_the_report_holds_every_picture_and_points_nowhere(learn: Learner, photos: Path, tmp_path: Path) -> None:
+def test_the_report_contains_its_pictures_and_no_links(learn: Learner, photos: Path, tmp_path: Path) -> None:
     evaluations = {"validation": evaluate(learn, "species"), "test": evaluate(learn, "species", list(photos.iterdir()))}
-    write_report(tmp_path / "report.html", learn, SMALL, evaluations, LOG, {"torch": "2"})
+    write_report(tmp_path / "report.html", learn, SMALL, evaluations, RunDetails(LOG, facts={"torch": "2"}))
     page = Page(tmp_path / "report.html")
     curves, confusions, probability_plots, worst, maps = 2, 2, 2, 6 + 12, 6 + 8
     assert len(page.sources) == curves + confusions + probability_plots + worst + maps
@@ -226,35 +231,37 @@ def test_the_report_holds_every_picture_and_points_nowhere(learn: Learner, photo
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_the_report_tells_the_numbers_with_their_intervals(learn: Learner, tmp_path: Path) -> None:
+def test_the_report_shows_the_numbers_with_their_intervals(learn: Learner, tmp_path: Path) -> None:
     evaluation = evaluate(learn, "species")
-    write_report(tmp_path / "report.html", learn, SMALL, {"validation": evaluation}, [], {"date": "2024-02-29"})
+    write_report(
+        tmp_path / "report.html", learn, SMALL, {"validation": evaluation}, RunDetails([], facts={"date": "2024-02-29"})
+    )
     text = Page(tmp_path / "report.html").text
     low, high = evaluation.error.interval
     assert f"{evaluation.error.errors} of 6" in text
     assert f"{100 * low:.2f} to {100 * high:.2f} %" in text
-    assert "resnet18 tells dog and cat apart" in text
+    assert "resnet18: dog and cat" in text
     assert "2024-02-29" in text
-    assert "How it learnt" not in text, "no epochs, no curve"
+    assert "Training curves" not in text, "no epochs, no curve"
 
 
-def test_names_of_files_breeds_and_facts_are_text_to_the_page(learn: Learner, tmp_path: Path) -> None:
+def test_names_of_files_breeds_and_facts_are_escaped(learn: Learner, tmp_path: Path) -> None:
     draw("lying", 1).save(tmp_path / NASTY)
     evaluation = evaluate(learn, "species", [tmp_path / NASTY])
     assert evaluation.breeds[0].breed == NASTY.removesuffix("_1.jpg")
     facts = {"<i>who</i>": "<script>alert(1)</script>"}
-    write_report(tmp_path / "report.html", learn, SMALL, {"<u>": evaluation}, LOG, facts)
+    write_report(tmp_path / "report.html", learn, SMALL, {"<u>": evaluation}, RunDetails(LOG, facts=facts))
     page = Page(tmp_path / "report.html")
     assert not page.tags & {"script", "u"} and "x" not in page.sources
     for name in (NASTY, NASTY.removesuffix("_1.jpg"), *facts, *facts.values()):
         assert name in page.text
 
 
-def test_a_label_with_a_dollar_sign_is_drawn_as_it_is(learn: Learner, photos: Path, tmp_path: Path) -> None:
+def test_a_label_with_a_dollar_sign_is_drawn_literally(learn: Learner, photos: Path, tmp_path: Path) -> None:
     """matplotlib would take the text between two for a formula, and raise where it is none."""
     logits = probabilities(0.2, 0.8)
     evaluation = measure(logits, np.array([0, 1]), [r"$\dog$", r"$\cat$"], [photos / "pug_1.jpg", photos / "Cat_1.jpg"])
-    write_report(tmp_path / "report.html", learn, SMALL, {"validation": evaluation}, LOG, {})
+    write_report(tmp_path / "report.html", learn, SMALL, {"validation": evaluation}, RunDetails(LOG, facts={}))
     assert r"$\dog$ and $\cat$" in Page(tmp_path / "report.html").text
 
 
@@ -266,8 +273,10 @@ def test_many_labels_fit_the_report(photos: Path, tmp_path: Path) -> None:
         draw("lying", i).save(tmp_path / name)
     dls = dataloaders(tmp_path, Split(tuple(names[::2]), tuple(names[1::2])), recipe)
     learn = vision_learner(dls, resnet18, pretrained=False, metrics=error_rate)
-    write_report(tmp_path / "report.html", learn, recipe, {"validation": evaluate(learn, "breed")}, LOG, {})
-    assert "resnet18 tells 20 labels apart" in Page(tmp_path / "report.html").text
+    write_report(
+        tmp_path / "report.html", learn, recipe, {"validation": evaluate(learn, "breed")}, RunDetails(LOG, facts={})
+    )
+    assert "resnet18: 20 labels" in Page(tmp_path / "report.html").text
 
 
 def network_of_means(learn: Learner, *head: nn.Module) -> Learner:
@@ -280,7 +289,7 @@ def network_of_means(learn: Learner, *head: nn.Module) -> Learner:
 POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def test_the_map_shows_the_place_that_speaks_for_the_answer(learn: Learner) -> None:
+def test_the_map_is_highest_where_the_photo_raises_the_answer(learn: Learner) -> None:
     image = torch.zeros(1, 3, 64, 64)
     image[:, :, :16, 48:] = 1
     image[:, :, 32:48, :16] = 0.5
@@ -290,7 +299,7 @@ def test_the_map_shows_the_place_that_speaks_for_the_answer(learn: Learner) -> N
     assert maps == pytest.approx(expected)
 
 
-def test_a_frozen_body_has_maps_too_and_gathers_no_gradients(learn: Learner) -> None:
+def test_a_frozen_body_has_maps_and_no_gradients_are_kept(learn: Learner) -> None:
     learn.freeze()
     maps = class_activation_maps(learn, learn.dls.valid.one_batch()[0])
     assert maps is not None and maps.shape == (4, 2, 2)
@@ -298,11 +307,13 @@ def test_a_frozen_body_has_maps_too_and_gathers_no_gradients(learn: Learner) -> 
     assert all(parameter.grad is None for parameter in learn.model.parameters())
 
 
-def test_a_body_without_rows_and_columns_is_told_instead_of_mapped(learn: Learner, tmp_path: Path) -> None:
+def test_a_body_without_rows_and_columns_has_no_maps(learn: Learner, tmp_path: Path) -> None:
     flat = network_of_means(learn, *POOL, nn.Unflatten(1, (3, 1, 1)))
-    write_report(tmp_path / "report.html", flat, SMALL, {"validation": evaluate(flat, "species")}, LOG, {})
+    write_report(
+        tmp_path / "report.html", flat, SMALL, {"validation": evaluate(flat, "species")}, RunDetails(LOG, facts={})
+    )
     page = Page(tmp_path / "report.html")
-    assert "No maps of where the answers come from" in page.text
+    assert "No Grad-CAM maps" in page.text
     assert len(page.sources) == 2 + 1 + 2 + 6
 
 
@@ -312,7 +323,11 @@ def test_a_photo_in_the_report_is_what_the_network_saw(learn: Learner, tmp_path:
     picture[:, :64, 0] = picture[:, 128:, 0] = picture[:, 64:128, 1] = 200
     Image.fromarray(picture).save(tmp_path / "pug_1.png")
     write_report(
-        tmp_path / "report.html", learn, SMALL, {"x": evaluate(learn, "species", [tmp_path / "pug_1.png"])}, [], {}
+        tmp_path / "report.html",
+        learn,
+        SMALL,
+        {"x": evaluate(learn, "species", [tmp_path / "pug_1.png"])},
+        RunDetails([], facts={}),
     )
     jpeg = next(source for source in Page(tmp_path / "report.html").sources if source.startswith("data:image/jpeg"))
     (tmp_path / "shown.jpg").write_bytes(base64.b64decode(jpeg.split(",")[1]))
@@ -321,7 +336,27 @@ def test_a_photo_in_the_report_is_what_the_network_saw(learn: Learner, tmp_path:
     assert np.abs(shown.mean((0, 1)) - [0, 200, 0]).max() < 4
 
 
-def test_a_wrong_answer_is_never_called_certain() -> None:
+def test_percent_rounds_only_certainty_to_100() -> None:
     assert percent(0.999999) == "over 99.99 %"
     assert percent(0.9999, 1) == "over 99.9 %"
     assert (percent(1.0), percent(0.01352), percent(None)) == ("100.00 %", "1.35 %", "–")
+
+
+def test_a_report_without_errors_says_so_and_its_axis_is_not_a_rounding(
+    learn: Learner, tmp_path: Path, photos: Path
+) -> None:
+    files = [photos / "pug_1.jpg", photos / "Cat_1.jpg"]
+    evaluation = measure(probabilities(0.1, 0.8), np.array([0, 1]), ["dog", "cat"], files)
+    write_report(tmp_path / "report.html", learn, SMALL, {"validation": evaluation}, RunDetails([[0.7, 0.6, 0.0]]))
+    text = Page(tmp_path / "report.html").text
+    assert "No answer is wrong." in text and "Labels to check" not in text
+    axes = Figure().add_subplot()
+    _draw_error_rate(axes, [[0.7, 0.6, 0.0], [0.6, 0.5, 0.0]], 1)
+    assert axes.get_ylim()[1] > 1
+
+
+def test_labels_that_the_teacher_contradicts_are_in_the_report(learn: Learner, tmp_path: Path) -> None:
+    details = RunDetails([], [DoubtfulLabel("pug_1.jpg", "dog", "cat", 0.987)])
+    write_report(tmp_path / "report.html", learn, SMALL, {"validation": evaluate(learn, "species")}, details)
+    text = Page(tmp_path / "report.html").text
+    assert "Labels to check" in text and "pug_1.jpg" in text and "98.70 %" in text

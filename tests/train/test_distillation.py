@@ -1,4 +1,4 @@
-"""Learning from a teacher: which layers learn, from what, and what is kept of it. The teacher is a small network."""
+"""Learning from a teacher, here a small network: which layers learn, what the teacher sees, what is saved."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from train.artifacts import save
+from train.checkpoint import Checkpoint
 from train.data import dataloaders, find_photos, random_split
-from train.distillation import Distillation
-from train.learning import Checkpoint, fine_tune, make_learner, seed_everything
+from train.distillation import Distillation, Weights, doubtful_labels
+from train.fine_tuning import fine_tune, seed_everything
+from train.learner import make_learner
 from train.recipe import Recipe
-from train.saving import save
 
 RECIPE = Recipe(
     arch="resnet18",
@@ -32,7 +34,7 @@ RECIPE = Recipe(
 
 
 class Stripes:
-    """A teacher of few words: maps at strides 8, 16 and 32 as EfficientNet-Lite2's, and 5 classes."""
+    """A small teacher: maps at strides 8, 16 and 32 with the channels of EfficientNet-Lite2, and 5 classes."""
 
     def __init__(self) -> None:
         torch.manual_seed(2)
@@ -50,7 +52,7 @@ class Stripes:
 
 @dataclass
 class Taught:
-    """A Learner that a teacher taught, with the weights that it began with."""
+    """A Learner trained with a teacher, and its starting weights."""
 
     learn: Learner
     before: dict[str, Tensor]
@@ -71,13 +73,13 @@ def taught(drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Taug
     learn = make_learner(dataloaders(drawn_photos, split, RECIPE), RECIPE, folder / "start.safetensors")
     before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
     teacher = Stripes()
-    distillation = Distillation(teacher, label_weight=RECIPE.teacher_labels)  # type: ignore[arg-type]
+    distillation = Distillation(teacher, weights=Weights(labels=RECIPE.teacher_labels))
     with learn.no_bar(), learn.no_logging():
         assert fine_tune(learn, RECIPE, Checkpoint(folder / "checkpoint.pth", resume=False), [distillation])
     return Taught(learn, before, distillation, teacher, folder)
 
 
-def test_the_layers_that_are_kept_keep_their_weights_and_the_others_learn(taught: Taught) -> None:
+def test_keep_early_freezes_the_stem_and_layer1_only(taught: Taught) -> None:
     learnt = {
         name.split(".")[1]
         for name, parameter in taught.learn.model.named_parameters()
@@ -86,17 +88,17 @@ def test_the_layers_that_are_kept_keep_their_weights_and_the_others_learn(taught
     assert learnt == {"5", "6", "7"}
 
 
-def test_the_teacher_sees_the_whole_photo_while_the_student_sees_a_small_one(taught: Taught) -> None:
+def test_the_teacher_sees_full_size_crops_while_the_student_sees_small_ones(taught: Taught) -> None:
     assert set(taught.teacher.seen) == {(64, 64)}
 
 
-def test_the_labeller_learns_the_labels_from_the_teachers_maps(taught: Taught) -> None:
+def test_the_checkpoint_contains_the_labeller(taught: Taught) -> None:
     state = torch.load(taught.folder / "checkpoint.pth", weights_only=True)
     assert state["labeller"]["weight"].shape == (2, 1280)
     assert torch.equal(state["labeller"]["weight"], taught.distillation.labeller.weight)  # type: ignore[union-attr]
 
 
-def test_a_run_goes_on_from_anothers_weights_and_projections(taught: Taught, drawn_photos: Path) -> None:
+def test_a_run_starts_from_the_weights_and_projections_of_another(taught: Taught, drawn_photos: Path) -> None:
     save(taught.learn, RECIPE, None, {}, taught.folder)
     taught.distillation.save(taught.folder / "projections.safetensors")
     split = random_split(find_photos(drawn_photos, "species"), drawn_photos, RECIPE)
@@ -104,5 +106,20 @@ def test_a_run_goes_on_from_anothers_weights_and_projections(taught: Taught, dra
     for name, tensor in learn.model.state_dict().items():
         if name.startswith("0.") and "num_batches" not in name:
             assert torch.equal(tensor, taught.learn.model.state_dict()[name]), name
-    start = Distillation(taught.teacher, taught.folder / "projections.safetensors")  # type: ignore[arg-type]
+    start = Distillation(taught.teacher, taught.folder / "projections.safetensors")
     assert torch.equal(start.projections.convs[0].weight, taught.distillation.projections.convs[0].weight)
+
+
+def test_a_label_that_the_teacher_contradicts_is_listed(taught: Taught, drawn_photos: Path, tmp_path: Path) -> None:
+    """With a labeller that always answers "cat", every photo labelled "dog" is doubtful."""
+    labeller = taught.distillation.labeller
+    assert labeller is not None
+    before = {name: tensor.clone() for name, tensor in labeller.state_dict().items()}
+    torch.nn.init.zeros_(labeller.weight)
+    labeller.bias.data = torch.tensor([0.0, 4.0])
+    photos = [drawn_photos / name for name in ("beagle_1.png", "Abyssinian_1.png", "beagle_2.png")]
+    found = doubtful_labels(taught.learn, taught.distillation, photos, ["dog", "cat"])
+    assert [(it.photo, it.label, it.teacher) for it in found] == [(str(photos[i]), "dog", "cat") for i in (0, 2)]
+    assert found[0].probability == pytest.approx(1 / (1 + 2.718281828**-4), rel=1e-5)
+    assert doubtful_labels(taught.learn, taught.distillation, photos, ["dog", "cat"], least=0.99) == []
+    labeller.load_state_dict(before)

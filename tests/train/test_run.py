@@ -1,4 +1,4 @@
-"""The Learner and how it learns: weights from a file, checkpoints, and a run as a whole."""
+"""A run as a whole, in a process of its own: its files, what it prints, Ctrl-C, resuming, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -9,93 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from fastai.vision.all import Learner, Normalize, error_rate, load_learner, vision_learner
-from safetensors.torch import load_file, save_file
-from torchvision.models import resnet18
+from click.testing import CliRunner
+from fastai.vision.all import load_learner
+from safetensors.torch import load_file
 
 from petinfer import Classifier
-from train.data import Split, dataloaders, find_photos, random_split
+from train.__main__ import main
+from train.artifacts import replacing
+from train.data import Split
 from train.errors import TrainingError
-from train.learning import make_learner, seed_everything
 from train.recipe import Recipe
 
-SMALL = Recipe(arch="resnet18", size=64, batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Starting weights of resnet18 without its last layer, half precision, as the issue's resnet34 file is made."""
-    torch.manual_seed(0)
-    state = {name: tensor.half() for name, tensor in resnet18().state_dict().items() if not name.startswith("fc.")}
-    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
-    save_file({name: tensor for name, tensor in state.items() if "num_batches" not in name}, path)
-    return path
-
-
-def learner(photos: Path, weights: Path | None) -> Learner:
-    seed_everything(1)
-    split = random_split(find_photos(photos, "species"), photos, SMALL)
-    return make_learner(dataloaders(photos, split, SMALL), SMALL, weights)
-
-
-def test_weights_from_a_file_lead_to_the_pipeline_of_pretrained_ones(
-    drawn_photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same weights once as our file, once where torch.hub finds them as torchvision's: the Learners are equal."""
-    state = resnet18().state_dict() | {name: tensor.float() for name, tensor in load_file(weights).items()}
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(state, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    ours, theirs = learner(drawn_photos, weights), learner(drawn_photos, None)
-    body = {name for name in ours.model.state_dict() if name.startswith("0.")}
-    assert body and ours.model.state_dict().keys() == theirs.model.state_dict().keys()
-    for name in body:
-        assert torch.equal(ours.model.state_dict()[name], theirs.model.state_dict()[name]), name
-    for learn in (ours, theirs):
-        assert [p.requires_grad for p in learn.model.parameters()] == [
-            p.requires_grad for p in theirs.model.parameters()
-        ]
-        assert learn.opt.frozen_idx == 2
-        assert [type(f) for f in learn.dls.after_batch.fs] == [type(f) for f in theirs.dls.after_batch.fs]
-    statistics = [next(f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)) for learn in (ours, theirs)]
-    assert torch.equal(statistics[0].mean, statistics[1].mean) and torch.equal(statistics[0].std, statistics[1].std)
-
-
-def test_the_learner_is_the_lessons(drawn_photos: Path, weights: Path) -> None:
-    ours = learner(drawn_photos, weights)
-    lesson = vision_learner(ours.dls, resnet18, metrics=error_rate, pretrained=False)
-    assert str(ours.model) == str(lesson.model)
-    assert type(ours.loss_func) is type(lesson.loss_func) and ours.opt_func is lesson.opt_func
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "no weights for resnet18"),
-        (b"\x10\0\0\0\0\0\0\0{}", "no weights for resnet18"),
-    ],
-)
-def test_a_damaged_weights_file_is_told(drawn_photos: Path, tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "weights.safetensors").write_bytes(content)
-    with pytest.raises(TrainingError, match=message):
-        learner(drawn_photos, tmp_path / "weights.safetensors")
-
-
-def test_weights_of_another_architecture_are_told(drawn_photos: Path, tmp_path: Path, weights: Path) -> None:
-    state = load_file(weights)
-    save_file(
-        {name: tensor for name, tensor in state.items() if name != "layer2.0.conv1.weight"},
-        tmp_path / "few.safetensors",
-    )
-    with pytest.raises(TrainingError, match=r"few.safetensors: no weights for resnet18: lacks layer2.0.conv1.weight"):
-        learner(drawn_photos, tmp_path / "few.safetensors")
-    save_file(state | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(TrainingError, match=r"holds an unknown extra.weight"):
-        learner(drawn_photos, tmp_path / "more.safetensors")
+TIMEOUT = 300  # seconds, for one process
 
 
 def train(out: Path, photos: Path, weights: Path, *more: object, epochs: int = 1) -> subprocess.Popen[str]:
@@ -117,7 +48,8 @@ def train(out: Path, photos: Path, weights: Path, *more: object, epochs: int = 1
         *more,
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([str(part) for part in command], env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes)
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen([str(part) for part in command], env=environment, preexec_fn=default_interrupt, **pipes)
 
 
 def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
@@ -134,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path, weights: P
     """A finished run of the lesson on the drawn photos, and what it printed."""
     out = tmp_path_factory.mktemp("runs") / "lesson"
     process = train(out, drawn_photos, weights)
-    printed, problems = process.communicate()
+    printed, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, problems
     return out, printed
 
@@ -145,7 +77,7 @@ def test_a_run_prints_what_the_lesson_prints(run: tuple[Path, str]) -> None:
     assert "Is this a cat?: " in printed and "Probability it's a cat: " in printed
 
 
-def test_a_run_keeps_the_learner_its_weights_its_settings_and_its_split(run: tuple[Path, str]) -> None:
+def test_a_run_saves_the_learner_its_weights_and_its_settings(run: tuple[Path, str]) -> None:
     out, _ = run
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["labels"] == ["dog", "cat"]
@@ -164,7 +96,7 @@ def test_a_run_keeps_the_learner_its_weights_its_settings_and_its_split(run: tup
     assert not list(out.glob("*.part"))
 
 
-def test_a_run_is_evaluated_for_programs_and_for_people(run: tuple[Path, str]) -> None:
+def test_a_run_writes_metrics_and_a_report(run: tuple[Path, str]) -> None:
     metrics = json.loads((run[0] / "metrics.json").read_text())
     assert metrics["validation"]["error"]["photos"] == 6
     assert metrics["validation"]["labels"] == ["dog", "cat"]
@@ -173,23 +105,25 @@ def test_a_run_is_evaluated_for_programs_and_for_people(run: tuple[Path, str]) -
 
 def test_a_saved_run_is_evaluated_again_on_other_photos(run: tuple[Path, str], drawn_photos: Path) -> None:
     command = [sys.executable, "-m", "train", "evaluate", run[0], "--test", drawn_photos]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
     assert [line.split()[0] for line in printed.splitlines()] == ["validation", "test"]
     assert json.loads((run[0] / "metrics.json").read_text())["test"]["error"]["photos"] == 32
 
 
 def test_predict_prints_what_the_lesson_prints(run: tuple[Path, str], drawn_photos: Path) -> None:
     command = [sys.executable, "-m", "train", "predict", run[0], drawn_photos / "Abyssinian_1.png"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout.splitlines()
     assert lines[0] in ("Is this a cat?: True", "Is this a cat?: False")
     assert lines[1].startswith("Probability it's a cat: ") and len(lines[1].split(".")[1]) == 6
 
 
 def test_a_run_is_not_written_over(run: tuple[Path, str], drawn_photos: Path, weights: Path) -> None:
     process = train(run[0], drawn_photos, weights)
-    printed, problems = process.communicate()
+    printed, problems = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, printed) == (2, "")
-    assert problems.strip().endswith(f"{run[0]}: holds a run already (another --out, or --resume to go on with it)")
+    assert problems.strip().endswith(
+        f"{run[0]}: already contains a run (use another --out, or --resume to continue it)"
+    )
 
 
 @pytest.mark.parametrize("argument", ["--data", "--weights"])
@@ -197,13 +131,13 @@ def test_a_missing_folder_or_file_is_one_line_and_exit_2(
     argument: str, drawn_photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     process = train(tmp_path / "run", drawn_photos, weights, argument, tmp_path / "nowhere")
-    printed, problems = process.communicate()
+    printed, problems = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, printed) == (2, "")
     assert problems.splitlines()[-1].startswith(f"Error: {tmp_path}/nowhere: ") and "Traceback" not in problems
 
 
 def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn_photos: Path) -> None:
-    """A proxy that refuses stands for a network that is not there."""
+    """A proxy that refuses connections stands for a missing network."""
     nowhere = {
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
@@ -212,7 +146,7 @@ def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn
     }
     for more in ([], ["--data", str(drawn_photos)]):
         command = [sys.executable, "-m", "train", "--out", str(tmp_path / "run"), *more]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | nowhere)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | nowhere, timeout=TIMEOUT)
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in done.stderr
 
@@ -221,24 +155,24 @@ def test_without_a_network_fetching_is_one_line_and_exit_2(tmp_path: Path, drawn
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path, weights: Path) -> Path:
     """A run of six epochs that nobody killed."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    _, problems = (process := train(out, drawn_photos, weights, "--augment", epochs=6)).communicate()
+    _, problems = (process := train(out, drawn_photos, weights, "--augment", epochs=6)).communicate(timeout=TIMEOUT)
     assert process.returncode == 0, problems
     return out
 
 
 @pytest.mark.parametrize("epochs_seen", [2, 4])
-def test_a_killed_run_goes_on_by_itself_and_ends_on_the_weights_of_one_that_was_not(
+def test_a_killed_run_resumes_and_ends_on_the_weights_of_one_that_was_not(
     epochs_seen: int, drawn_photos: Path, weights: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
     out = tmp_path / "run"
     process = train(out, drawn_photos, weights, "--augment", epochs=6)
     wait_for_epochs(process, epochs_seen)  # the one before has its checkpoint by then
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=TIMEOUT)
     assert not (out / "model.safetensors").exists()
     kept = torch.load(out / "checkpoint.pth", weights_only=True)["log"]
     command = [sys.executable, "-m", "train", "--out", out, "--resume"]
-    subprocess.run(command, capture_output=True, check=True)
+    subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT)
     recipe = json.loads((out / "recipe.json").read_text())
     assert (recipe["settings"]["epochs"], len(recipe["outcome"]["log"])) == (6, 7)
     assert recipe["outcome"]["log"][: len(kept)] == kept and len(kept) >= epochs_seen - 1
@@ -248,11 +182,11 @@ def test_a_killed_run_goes_on_by_itself_and_ends_on_the_weights_of_one_that_was_
         assert torch.equal(expected[name], actual[name]), name
 
 
-def test_settings_beside_resume_are_refused(run: tuple[Path, str]) -> None:
+def test_settings_with_resume_are_refused(run: tuple[Path, str]) -> None:
     for option in ("--epochs", "--limit"):
         command = [sys.executable, "-m", "train", "--out", run[0], "--resume", option, "9"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 2 and "--resume: goes on with the settings of the run" in done.stderr
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        assert done.returncode == 2 and "--resume: continues with the settings of the run" in done.stderr
 
 
 def test_a_photo_of_a_given_split_that_is_broken_is_left_out(
@@ -262,21 +196,21 @@ def test_a_photo_of_a_given_split_that_is_broken_is_left_out(
     split = Split.load(run[0] / "split.json")
     (photos / split.train[0]).write_bytes(b"no photo")
     process = train(tmp_path / "run", photos, weights, "--split", run[0] / "split.json")
-    _, problems = process.communicate()
+    _, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0 and f"left out, cannot be decoded: {photos / split.train[0]}" in problems
     assert Split.load(tmp_path / "run" / "split.json") == Split(split.train[1:], split.valid)
 
 
 def test_a_split_of_other_photos_is_one_line_and_exit_2(run: tuple[Path, str], weights: Path, tmp_path: Path) -> None:
     process = train(tmp_path / "run", tmp_path, weights, "--split", run[0] / "split.json")
-    _, problems = process.communicate()
+    _, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2 and "in the split but not in the folder, with 31 more" in problems
 
 
 @pytest.mark.parametrize(
     "content", ['{"settings": 5}', '{"labels": "colour"}', '{"epochs": "two"}', "[]", '{"era": 1}']
 )
-def test_a_wrong_recipe_is_told(content: str, tmp_path: Path) -> None:
+def test_a_wrong_recipe_is_an_error(content: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(TrainingError, match="recipe"):
         Recipe.load(tmp_path / "recipe.json")
@@ -286,7 +220,7 @@ def test_two_runs_with_one_seed_and_split_predict_alike(
     run: tuple[Path, str], drawn_photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     process = train(tmp_path / "again", drawn_photos, weights, "--split", run[0] / "split.json")
-    _, problems = process.communicate()
+    _, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, problems
     first, again = (load_file(folder / "model.safetensors") for folder in (run[0], tmp_path / "again"))
     for name in first:
@@ -294,42 +228,42 @@ def test_two_runs_with_one_seed_and_split_predict_alike(
 
 
 @pytest.mark.parametrize("labels", ["breed", "folder"])
-def test_other_labels_are_learnt_and_run_by_the_same_runtime(
+def test_breeds_and_folders_are_trained_exported_and_classified(
     labels: str, drawn_photos: Path, weights: Path, tmp_path: Path
 ) -> None:
-    """Breeds by name, and anybody's classes by folder: trained, exported and classified without a changed line."""
+    """Breeds by file name, and any classes by folder."""
     for photo in drawn_photos.iterdir():
         folder = tmp_path / "photos" / ("standing" if photo.name.startswith("A") else "lying")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / photo.name).write_bytes(photo.read_bytes())
     process = train(tmp_path / "run", tmp_path / "photos", weights, "--labels", labels)
-    _, problems = process.communicate()
+    _, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, problems
     command = [sys.executable, "-m", "export", tmp_path / "run", "--out", tmp_path / "onnx", "--allow-worse"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     spec = Classifier(tmp_path / "onnx" / "model-fp32.onnx").spec
     assert set(spec.labels) == ({"Abyssinian", "beagle"} if labels == "breed" else {"standing", "lying"})
     assert spec.score["photos"] == 6
 
 
-def test_ctrl_c_keeps_what_was_learnt(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+def test_ctrl_c_saves_the_weights_so_far(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = train(out, drawn_photos, weights, epochs=200)
     wait_for_epochs(process, 2)  # the first has its checkpoint by then
     process.send_signal(signal.SIGINT)
-    printed, problems = process.communicate()
+    printed, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, problems
-    assert "interrupted: what was learnt in" in problems and "error rate: " in printed
+    assert "interrupted: the weights after" in problems and "error rate: " in printed
     assert json.loads((out / "recipe.json").read_text())["outcome"]["completed"] is False
     assert (out / "model.safetensors").exists()
 
 
-def test_lr_find_shows_a_rate_and_its_plot_and_does_not_train(
+def test_lr_find_prints_a_rate_saves_its_plot_and_does_not_train(
     drawn_photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     process = train(tmp_path / "run", drawn_photos, weights, "--find-lr")
-    printed, problems = process.communicate()
+    printed, problems = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, problems
     assert printed.startswith("valley: ")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lr_find.png"]
@@ -342,8 +276,112 @@ def test_two_processes_train_one_learner(drawn_photos: Path, weights: Path, tmp_
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--data", drawn_photos, "--weights", weights, "--out", tmp_path / "run", "--recipe", recipe]
     command = [*launch, "-m", "train", *options]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" photos to train on, ") == 2  # each of the two says so
     assert done.stdout.count("Is this a cat?: ") == 1
     assert len(json.loads((tmp_path / "run" / "recipe.json").read_text())["outcome"]["log"]) == 2
+
+
+def test_ctrl_c_twice_exits_with_130_and_without_a_traceback(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+    process = train(tmp_path / "run", drawn_photos, weights, epochs=200)
+    wait_for_epochs(process, 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, problems = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130, problems
+    assert "Traceback" not in problems and "Aborted" not in problems
+
+
+def test_ctrl_c_before_the_end_of_the_first_epoch_saves_nothing(
+    drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """In a process that sends itself the signal with its first batch."""
+    code = """
+import os, signal, sys
+from fastai.vision.all import Callback, Learner
+class Interrupt(Callback):
+    order = -20
+    def before_batch(self): os.kill(os.getpid(), signal.SIGINT)
+fine_tune = Learner.fine_tune
+def interrupted(self, *args, **kwargs):
+    with self.added_cbs(Interrupt()): fine_tune(self, *args, **kwargs)
+Learner.fine_tune = interrupted
+from train.__main__ import main
+main(sys.argv[1:])
+"""
+    out = tmp_path / "run"
+    options = ["--data", drawn_photos, "--weights", weights, "--out", out, "--arch", "resnet18", "--batch-size", "8"]
+    command = [sys.executable, "-c", code, *(str(option) for option in options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, preexec_fn=default_interrupt)
+    assert done.returncode == 130, done.stderr
+    assert "nothing was saved" in done.stderr and "error rate" not in done.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["recipe.json", "split.json"]
+
+
+def default_interrupt() -> None:
+    """Undo what ``nohup … &`` does: a child of a shell's background job ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_the_files_of_a_run_have_the_same_mode(run: tuple[Path, str]) -> None:
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in run[0].iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
+def test_help_does_not_import_fastai() -> None:
+    code = "import sys, train.__main__; print({'torch', 'fastai', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("arguments", [("predict", "photo.jpg"), ("evaluate",)])
+def test_a_run_that_does_not_exist_is_one_line_and_exit_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    name, *rest = arguments
+    done = CliRunner().invoke(main, [name, str(tmp_path / "nowhere"), *rest])
+    assert (done.exit_code, done.stderr.startswith(f"Error: {tmp_path}/nowhere: no such folder")) == (2, True)
+
+
+def test_resuming_what_is_not_a_run_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["--resume", "--out", str(tmp_path)])
+    assert (done.exit_code, done.stderr.startswith(f"Error: {tmp_path}: not a run")) == (2, True)
+
+
+def test_a_teacher_in_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    (tmp_path / "recipe.json").write_text('{"teacher": "efficientnet-lite2"}')
+    done = CliRunner().invoke(main, ["--out", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe.json")])
+    assert done.exit_code == 2 and "needs a single process" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "write", [lambda part: part.write_text("x" * 99_999), lambda part: torch.save(torch.zeros(99_999), part)]
+)
+def test_a_full_disk_is_one_line(write: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "file.part").symlink_to("/dev/full")
+    message = r"file: cannot be written: .* \(free some space, or another --out\)"
+    with pytest.raises(TrainingError, match=message), replacing(tmp_path / "file") as part:
+        write(part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_folders_and_a_held_out_source_are_trained_on_and_calibrated(
+    drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """Photos of one folder train, those of the other validate, and a listed photo does neither."""
+    folders = [tmp_path / "web", tmp_path / "phone"]
+    for i, photo in enumerate(sorted(drawn_photos.iterdir())):
+        folders[i % 2].mkdir(exist_ok=True)
+        shutil.copy(photo, folders[i % 2])
+    (tmp_path / "list.txt").write_text(f"{sorted(folders[0].iterdir())[0].name}\n")
+    more = ("--data", folders[1], "--hold-out-source", "phone", "--without", tmp_path / "list.txt", "--calibrate")
+    process = train(tmp_path / "run", folders[0], weights, *more)
+    _, problems = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, problems
+    split = Split.load(tmp_path / "run" / "split.json")
+    assert {name.split("/")[0] for name in split.train} == {"web"} and len(split.train) == 15
+    assert {name.split("/")[0] for name in split.valid} == {"phone"} and len(split.valid) == 16
+    outcome = json.loads((tmp_path / "run" / "recipe.json").read_text())["outcome"]
+    assert 0.2 <= outcome["temperature"] <= 5

@@ -1,0 +1,80 @@
+"""The Learner: it is the lesson's, and starting weights from a file are as good as fastai's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fastai.vision.all import Learner, Normalize, error_rate, vision_learner
+from safetensors.torch import load_file, save_file
+from torchvision.models import resnet18
+
+from train.data import dataloaders, find_photos, random_split
+from train.errors import TrainingError
+from train.fine_tuning import seed_everything
+from train.learner import make_learner
+
+from .conftest import SMALL
+
+
+def learner(photos: Path, weights: Path | None) -> Learner:
+    seed_everything(1)
+    split = random_split(find_photos(photos, "species"), photos, SMALL)
+    return make_learner(dataloaders(photos, split, SMALL), SMALL, weights)
+
+
+def test_weights_from_a_file_give_the_learner_of_downloaded_ones(
+    drawn_photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights as a file, and where torch.hub finds torchvision's: the Learners are equal."""
+    state = resnet18().state_dict() | {name: tensor.float() for name, tensor in load_file(weights).items()}
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    ours, theirs = learner(drawn_photos, weights), learner(drawn_photos, None)
+    body = {name for name in ours.model.state_dict() if name.startswith("0.")}
+    assert body and ours.model.state_dict().keys() == theirs.model.state_dict().keys()
+    for name in body:
+        assert torch.equal(ours.model.state_dict()[name], theirs.model.state_dict()[name]), name
+    for learn in (ours, theirs):
+        assert [p.requires_grad for p in learn.model.parameters()] == [
+            p.requires_grad for p in theirs.model.parameters()
+        ]
+        assert learn.opt.frozen_idx == 2
+        assert [type(f) for f in learn.dls.after_batch.fs] == [type(f) for f in theirs.dls.after_batch.fs]
+    statistics = [next(f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)) for learn in (ours, theirs)]
+    assert torch.equal(statistics[0].mean, statistics[1].mean) and torch.equal(statistics[0].std, statistics[1].std)
+
+
+def test_the_learner_is_the_lessons(drawn_photos: Path, weights: Path) -> None:
+    ours = learner(drawn_photos, weights)
+    lesson = vision_learner(ours.dls, resnet18, metrics=error_rate, pretrained=False)
+    assert str(ours.model) == str(lesson.model)
+    assert type(ours.loss_func) is type(lesson.loss_func) and ours.opt_func is lesson.opt_func
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not weights for resnet18"),
+        (b"\x10\0\0\0\0\0\0\0{}", "not weights for resnet18"),
+    ],
+)
+def test_a_damaged_weights_file_is_an_error(drawn_photos: Path, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError, match=message):
+        learner(drawn_photos, tmp_path / "weights.safetensors")
+
+
+def test_weights_of_another_architecture_are_an_error(drawn_photos: Path, tmp_path: Path, weights: Path) -> None:
+    state = load_file(weights)
+    save_file(
+        {name: tensor for name, tensor in state.items() if name != "layer2.0.conv1.weight"},
+        tmp_path / "few.safetensors",
+    )
+    with pytest.raises(TrainingError, match=r"few.safetensors: not weights for resnet18: lacks layer2.0.conv1.weight"):
+        learner(drawn_photos, tmp_path / "few.safetensors")
+    save_file(state | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(TrainingError, match=r"has an unknown extra.weight"):
+        learner(drawn_photos, tmp_path / "more.safetensors")

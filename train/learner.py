@@ -1,0 +1,87 @@
+"""The Learner: fastai's ``vision_learner``, with starting weights from fastai or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from fastai.vision.all import CrossEntropyLossFlat, ImageDataLoaders, Learner, error_rate, model_meta, vision_learner
+from fastai.vision.learner import _default_meta
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from .errors import TrainingError, one_line
+from .recipe import Recipe
+
+
+def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = None) -> Learner:
+    """The lesson's ``vision_learner(dls, resnet34, metrics=error_rate)``.
+
+    Args:
+        dls: the photos.
+        recipe: the architecture, and the loss's label smoothing.
+        weights: starting weights, a ``.safetensors`` file: either the architecture's own ``state_dict()`` (its last
+            layer may be missing) or a run's ``model.safetensors`` (its body is used, with a new head). None uses the
+            ImageNet weights that fastai downloads.
+
+    Raises:
+        TrainingError: unknown architecture, or weights that do not fit it or cannot be downloaded.
+    """
+    torchvision_arch = getattr(torchvision.models, recipe.arch, None)
+    arch: Any = torchvision_arch or recipe.arch
+    if weights is not None:
+        arch = _pretrained_from_file(torchvision_arch, recipe.arch, weights)
+    loss = CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing) if recipe.label_smoothing else None
+    try:
+        learn = vision_learner(dls, arch, metrics=error_rate, loss_func=loss)
+    except TrainingError:
+        raise
+    except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
+        problem = f"cannot be made with ImageNet weights: {one_line(error)}"
+        raise TrainingError(f"{recipe.arch}: {problem} (another --arch, or --weights FILE)") from error
+    learn.arch = (
+        torchvision_arch or recipe.arch
+    )  # in place of the partial function, which cannot be unpickled elsewhere
+    return learn
+
+
+def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weights: Path) -> Callable[..., nn.Module]:
+    """A function that builds the architecture with a file's weights, registered with fastai like the architecture."""
+    if arch is None:
+        raise TrainingError(
+            f"--weights: {name} is not one of torchvision's architectures (omit --weights, or use another --arch)"
+        )
+    build = partial(_build_from_file, arch, weights)
+    model_meta[build] = {**model_meta.get(arch, _default_meta), "weights": None}
+    return build
+
+
+def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any) -> nn.Module:
+    model = arch(weights=None)
+    try:
+        state = _renamed(model, {name: tensor.float() for name, tensor in load_file(path).items()})
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (OSError, SafetensorError, RuntimeError, ValueError, IndexError) as error:
+        raise TrainingError(
+            f"{path}: not weights for {arch.__name__}: {one_line(error)} (another --weights file)"
+        ) from error
+    last = list(dict(model.named_modules()))[-1]
+    lacking = [name for name in missing if not name.startswith(last) and not name.endswith("num_batches_tracked")]
+    if lacking or unexpected:
+        wrong = f"lacks {lacking[0]}" if lacking else f"has an unknown {unexpected[0]}"
+        raise TrainingError(f"{path}: not weights for {arch.__name__}: {wrong} (another --weights file)")
+    return model
+
+
+def _renamed(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state with the architecture's names: a run's ``model.safetensors`` has fastai's (``0.4.…`` body, ``1.…`` head)."""
+    if not all(name.startswith(("0.", "1.")) for name in state):
+        return state
+    children = [name for name, _ in model.named_children()]
+    body = (name.split(".", 2) for name in state if name.startswith("0."))
+    return {f"{children[int(place)]}.{rest}": state[f"0.{place}.{rest}"] for _, place, rest in body}
