@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -153,6 +152,8 @@ def _latency_record(classifier: Classifier, latency: Latency) -> Record:
 
 
 def _write_csv(measured: Measured, about: Record) -> None:
+    import csv
+
     from ..bench.latency import STEPS
 
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterable
@@ -33,6 +32,8 @@ def write_jsonl(records: Iterable[Record], labels: tuple[str, ...], top: int | N
 
 def write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
     """A row per record and a column per class; with ``--top K``, the columns of the other classes are empty."""
+    import csv
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "label", "probability", *labels, "error"])
     for record in records:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -17,8 +16,6 @@ from .threads import thread_count
 
 if TYPE_CHECKING:
     import onnxruntime
-
-_log = logging.getLogger(__name__)
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "models" / "pets-int8.onnx"
 
@@ -106,7 +103,7 @@ def _open_first(key: SessionKey) -> onnxruntime.InferenceSession:
             try:
                 return _open(key, name)
             except DeviceError as error:
-                _log.warning("auto: %s", error)
+                _log("auto goes on to the next device, after %s", error)
     return _open(key, AUTO[-1])
 
 
@@ -129,7 +126,8 @@ def _open_on_device(key: SessionKey, name: str, device: Device) -> onnxruntime.I
     plugged = [] if providers else plugin_devices(name, device)
     try:
         if plugged:
-            _log.info("device %s: chose the first of %d", name, len(plugged))
+            if len(plugged) > 1:
+                _log("device %s: took the first of %d", name, len(plugged))
             options.add_provider_for_devices(plugged[:1], device.options(key.threads))
         return onnxruntime.InferenceSession(key.path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
@@ -187,6 +185,13 @@ def _spinning(version: str) -> dict[str, str]:
     numbers = re.match(r"(\d+)\.(\d+)", version)  # of "1.30rc1" too
     known = numbers is not None and (int(numbers[1]), int(numbers[2])) >= (1, 26)
     return {"allow_spinning": "1", "spin_duration_us": "20"} if known else {"allow_spinning": "0"}
+
+
+def _log(message: str, *values: object) -> None:
+    """A warning of the logger ``petinfer``; importing logging earlier would delay every start by milliseconds."""
+    import logging
+
+    logging.getLogger("petinfer").warning(message, *values)
 
 
 def _one_line(error: Exception) -> str:
