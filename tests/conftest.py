@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("PETINFER_SHARED", REPOSITORY.parent / "shared"))
+
+
+def cli_runner() -> CliRunner:
+    """click's runner, with standard error apart from standard output, which click 8.1 mixes by default."""
+    options = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    return CliRunner(**options)
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +76,7 @@ def tiny_learner(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path) -
 
     Its labelling function is pickled by reference to a notebook that is not there any more.
     """
+    pytest.importorskip("fastai", reason="a Learner is made here")
     folder = tmp_path_factory.mktemp("learner")
     code = """
 import sys

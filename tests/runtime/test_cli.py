@@ -12,14 +12,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from petinfer import Classifier
 from petinfer.cli import main
 
+from ..conftest import cli_runner
+
 
 def petinfer(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin, catch_exceptions=False)
+    return cli_runner().invoke(main, [str(argument) for argument in arguments], input=stdin, catch_exceptions=False)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from petinfer import Classifier
@@ -27,6 +26,8 @@ from petinfer.bench.machine import describe
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
 from petinfer.cli.bench import distinct_names
+
+from ..conftest import cli_runner
 
 
 def latency(totals: list[float]) -> Latency:
@@ -88,7 +89,7 @@ def test_threads_are_doubled_up_to_the_most() -> None:
 
 def test_without_a_photo_a_golden_one_is_measured_and_what_ran_is_named() -> None:
     options = ["--queries", "2", "--duration", "0", "--batch", "2", "--threads", "1"]
-    printed = CliRunner().invoke(main, ["bench", *options]).stdout
+    printed = cli_runner().invoke(main, ["bench", *options]).stdout
     assert "cat.jpg: cat" in printed
     assert "CPUExecutionProvider, 1 thread, exact decoding" in printed
     assert f"onnxruntime {onnxruntime.__version__}" in printed
@@ -96,20 +97,22 @@ def test_without_a_photo_a_golden_one_is_measured_and_what_ran_is_named() -> Non
 
 
 def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     options = ["--queries", "2", "--duration", "0", "--csv", "--plot", str(tmp_path / "latency.png")]
-    printed = CliRunner().invoke(main, ["bench", str(cat_photo), *options]).stdout
+    printed = cli_runner().invoke(main, ["bench", str(cat_photo), *options]).stdout
     rows = list(csv.DictReader(io.StringIO(printed)))
     assert [row["model"] for row in rows] == ["pets-int8.onnx"] * 2
     assert Image.open(tmp_path / "latency.png").size == (1080, 432)
 
 
 def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     for options, problem in (
         (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder does not exist"),
         (["--csv", "--cold"], "--cold and --batch have no samples to write as CSV"),
         (["--csv", "--batch", "2"], "--cold and --batch have no samples to write as CSV"),
     ):
-        result = CliRunner().invoke(main, ["bench", str(cat_photo), *options])
+        result = cli_runner().invoke(main, ["bench", str(cat_photo), *options])
         assert result.exit_code == 2 and problem in result.stderr
 
 
@@ -122,5 +125,5 @@ def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
 
 def test_two_models_are_compared_by_their_ratio(cat_photo: Path) -> None:
     options = ["--queries", "3", "--duration", "0", "--compare", str(BUNDLED_MODEL)]
-    printed = CliRunner().invoke(main, ["bench", str(cat_photo), *options]).stdout
+    printed = cli_runner().invoke(main, ["bench", str(cat_photo), *options]).stdout
     assert "pets-int8.onnx takes " in printed and " of pets-int8.onnx's time (" in printed

@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from petinfer.cli import main
 
-from ..conftest import REPOSITORY
+from ..conftest import REPOSITORY, cli_runner
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -18,7 +17,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def test_the_first_command_prints_what_readme_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     command, printed = re.search(r"\$ pip install \. && petinfer (.*)\n(.*)\n", README).groups()  # type: ignore[union-attr]
-    assert CliRunner().invoke(main, command.split()).stdout == printed + "\n"
+    assert cli_runner().invoke(main, command.split()).stdout == printed + "\n"
 
 
 def test_the_python_of_readme_runs(cat_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
@@ -19,9 +18,11 @@ from petinfer.session.devices import DEVICES
 from petinfer.session.model_file import read_spec
 from petinfer.verify import GOLDEN_PHOTOS, file_sha256, onnxruntime_wheels, verify
 
+from ..conftest import cli_runner
+
 
 def test_the_bundled_model_is_verified_here() -> None:
-    result = CliRunner().invoke(main, ["verify", "--json"])
+    result = cli_runner().invoke(main, ["verify", "--json"])
     found = json.loads(result.stdout)
     assert (result.exit_code, found["passed"], found["failures"]) == (0, True, [])
     assert {check["photo"] for check in found["checks"]} == {path.name for path in GOLDEN_PHOTOS.iterdir()}
@@ -35,20 +36,22 @@ def test_an_fp32_file_is_as_close_to_the_learner_as_was_promised(exported: Path)
 
 
 def test_the_table_says_what_ran(exported: Path) -> None:
-    result = CliRunner().invoke(main, ["verify", "--model", str(exported / "model-fp32.onnx")])
+    result = cli_runner().invoke(main, ["verify", "--model", str(exported / "model-fp32.onnx")])
     assert "fp32 on CPUExecutionProvider" in result.stdout
     assert result.stdout.endswith("15 of 15 photos with identical pixels, 0 decisions flipped: verified\n")
 
 
 def test_every_provider_at_hand_can_be_verified(exported: Path) -> None:
-    result = CliRunner().invoke(main, ["verify", "--providers", "--json", "--model", str(exported / "model-fp32.onnx")])
+    result = cli_runner().invoke(
+        main, ["verify", "--providers", "--json", "--model", str(exported / "model-fp32.onnx")]
+    )
     assert [(found["provider"], found["passed"]) for found in json.loads(result.stdout)] == [
         ("CPUExecutionProvider", True)
     ]
 
 
 def test_devices_are_listed_with_the_reason_why_one_is_not_ready() -> None:
-    lines = CliRunner().invoke(main, ["devices"]).stdout.splitlines()
+    lines = cli_runner().invoke(main, ["devices"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(DEVICES)
     assert lines[-1] == "cpu           ready: CPUExecutionProvider"
     assert lines[0].startswith("cuda          no: this onnxruntime has no CUDAExecutionProvider (it has ")
