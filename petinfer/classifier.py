@@ -56,6 +56,8 @@ class Classifier:
             means what the model file says.
         decode: ``exact`` gives fastai's pixels; ``fast`` decodes large JPEGs at 1/2, 1/4 or 1/8 of their size.
         max_bytes: a photo file larger than this is a `PhotoError`, before it is read.
+        max_pixels: a photo with more pixels than this is a `PhotoError`, before it is decoded. Pillow has a limit of its
+            own, 179 megapixels, until the program sets ``PIL.Image.MAX_IMAGE_PIXELS``.
         wait: False returns while the session still opens; `pixels` works at once, and the first prediction waits and
             raises what opening raised.
 
@@ -84,11 +86,12 @@ class Classifier:
         decode: Literal["exact", "fast"] = "exact",
         *,
         max_bytes: int = image.MAX_BYTES,
+        max_pixels: int = image.MAX_PIXELS,
         wait: bool = True,
     ) -> None:
         _require_one_of("decode", decode, DECODES)
         _require_one_of("orientation", orientation, (None, *ORIENTATIONS))
-        self._arguments = (model, device, threads, orientation, decode, max_bytes)
+        self._arguments = (model, device, threads, orientation, decode, max_bytes, max_pixels)
         key = session_key(model, device, threads)
         self.path, self.device, self.threads, self.decode = key.path, key.device, key.threads, decode
         self.spec = read_spec(self.path)
@@ -96,7 +99,7 @@ class Classifier:
         # fast decoding may stop at twice the size of the network's input
         largest = max(self.spec.resize.width, self.spec.resize.height)
         self.min_decode_size = 2 * largest if decode == "fast" else None
-        self.max_bytes = max_bytes
+        self.max_bytes, self.max_pixels = max_bytes, max_pixels
         self._future = open_in_background(key)
         self._session: onnxruntime.InferenceSession | None = None
         if wait:
@@ -143,7 +146,8 @@ class Classifier:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        return image.pixels(photo, self.spec.resize, self.orientation, self.min_decode_size, self.max_bytes)
+        limits = (self.min_decode_size, self.max_bytes, self.max_pixels)
+        return image.pixels(photo, self.spec.resize, self.orientation, *limits)
 
     def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The model's outputs, probabilities and logits, each float32 [batch, classes].
@@ -263,15 +267,9 @@ class Classifier:
         return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
 
 
-def _from_arguments(
-    model: str | os.PathLike[str] | None,
-    device: str,
-    threads: int | None,
-    orientation: Literal["upright", "stored"] | None,
-    decode: Literal["exact", "fast"],
-    max_bytes: int,
-) -> Classifier:
-    return Classifier(model, device, threads, orientation, decode, max_bytes=max_bytes)
+def _from_arguments(*arguments: Any) -> Classifier:
+    *positional, max_bytes, max_pixels = arguments
+    return Classifier(*positional, max_bytes=max_bytes, max_pixels=max_pixels)
 
 
 def _done(result: NDArray[np.uint8] | PhotoError) -> Future[NDArray[np.uint8] | PhotoError]:

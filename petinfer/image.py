@@ -51,6 +51,7 @@ SUFFIXES = frozenset(
     ]
 )
 MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 100_000_000
 MAX_PADDED_PIXELS = 2**27  # 400 MB; a strip of 65,535 x 1 px would be padded to 4 billion
 _PREFIX = 64  # bytes that tell a format
 
@@ -93,7 +94,13 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def read(photo: Photo, orientation: str, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES) -> Image.Image:
+def read(
+    photo: Photo,
+    orientation: str,
+    min_decode_size: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
     """Decode a photo to RGB.
 
     Args:
@@ -102,21 +109,27 @@ def read(photo: Photo, orientation: str, min_decode_size: int | None = None, max
         min_decode_size: px that each side needs at least: libjpeg then decodes a larger JPEG at 1/2, 1/4 or 1/8 of its
             size, which is faster but gives other pixels. None decodes it whole.
         max_bytes: a larger file is refused before it is read.
+        max_pixels: a file with more pixels is refused before it is decoded.
 
     Raises:
         PhotoError: it is missing, empty, damaged, too large, or not in one of `FORMATS`.
     """
-    image = decode(photo, min_decode_size, max_bytes)
+    image = decode(photo, min_decode_size, max_bytes, max_pixels)
     try:
         return _to_rgb(image, orientation)
     except Exception as error:
         raise _unreadable(photo, error) from error
 
 
-def decode(photo: Photo, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES) -> Image.Image:
+def decode(
+    photo: Photo, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """The first step of `read`: the photo in its own mode, before it is turned. Arguments and errors are those of `read`."""
     try:
         image = _open(photo, max_bytes)
+        if image is not photo and image.width * image.height > max_pixels:  # Pillow knows the size from the header
+            size = f"{image.width} x {image.height} px"
+            raise PhotoError(f"{name_of(photo)}: {size}, over the limit of {max_pixels:,} (raise max_pixels)")
         if min_decode_size is not None and image is not photo:  # the caller's own image stays as it is
             image.draft(None, (min_decode_size, min_decode_size))
         image.load()  # which turns a TIFF by itself: its EXIF entry is read after that
@@ -311,10 +324,15 @@ def _pad(image: Image.Image, width: int, height: int, left: int, top: int, paddi
 
 
 def pixels(
-    photo: Photo, to: Resize, orientation: str, min_decode_size: int | None = None, max_bytes: int = MAX_BYTES
+    photo: Photo,
+    to: Resize,
+    orientation: str,
+    min_decode_size: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """The network's input for a photo: uint8 [height, width, 3]. Raises `PhotoError` as `read` and `resize` do."""
-    image = read(photo, orientation, min_decode_size, max_bytes)
+    image = read(photo, orientation, min_decode_size, max_bytes, max_pixels)
     try:
         return np.asarray(resize(image, to))
     except (ValueError, MemoryError) as error:

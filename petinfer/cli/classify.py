@@ -33,6 +33,7 @@ class _Options:
     stored: bool
     fast_decode: bool
     max_bytes: int | None
+    max_pixels: int | None
     top: int | None
     as_json: bool
     as_jsonl: bool
@@ -59,6 +60,7 @@ class _Options:
     "--fast-decode", is_flag=True, help="Decode large JPEGs at a fraction of their size: faster, other pixels."
 )
 @click.option("--max-bytes", type=click.IntRange(1), help="Refuse larger photo files.  [default: 256 MiB]")
+@click.option("--max-pixels", type=click.IntRange(1), help="Refuse photos with more pixels.  [default: 100 million]")
 @click.option(
     "--top", type=click.IntRange(1), metavar="K", help="Only the K most probable classes.  [default: all; table: 1]"
 )
@@ -94,7 +96,7 @@ def classify(context: click.Context, /, photos: tuple[str, ...], **given: Any) -
 def _classifier(options: _Options) -> Classifier:
     """A classifier whose session still opens, so that the first photo is decoded meanwhile."""
     from ..classifier import Classifier
-    from ..image import MAX_BYTES
+    from ..image import MAX_BYTES, MAX_PIXELS
 
     return Classifier(
         options.model,
@@ -103,6 +105,7 @@ def _classifier(options: _Options) -> Classifier:
         cast("Literal['upright', 'stored'] | None", options.one_of("upright", "stored")),
         "fast" if options.fast_decode else "exact",
         max_bytes=options.max_bytes or MAX_BYTES,
+        max_pixels=options.max_pixels or MAX_PIXELS,
         wait=False,
     )
 

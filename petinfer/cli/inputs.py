@@ -78,4 +78,4 @@ def in_options(message: str) -> str:
     """A message of the library, with its arguments written as this command's options."""
     message = re.sub(r"^(threads|device): ", r"--\1: ", message)
     message = re.sub(r'\b(device)="(\w+)"', r"--\1 \2", message)
-    return message.replace("(raise max_bytes)", "(raise --max-bytes)")
+    return re.sub(r"\(raise max_(bytes|pixels)\)", r"(raise --max-\1)", message)

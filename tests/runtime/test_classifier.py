@@ -118,10 +118,10 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
 def test_a_copy_has_the_same_settings(duplicate: Callable[[Classifier], Classifier], cat_photo: Path) -> None:
-    original = Classifier(threads=1, orientation="stored", decode="fast", max_bytes=10**6)
+    original = Classifier(threads=1, orientation="stored", decode="fast", max_bytes=10**6, max_pixels=10**7)
     twin = duplicate(original)
     assert repr(twin) == repr(original)
-    assert twin.max_bytes == original.max_bytes
+    assert (twin.max_bytes, twin.max_pixels) == (10**6, 10**7)
     assert twin.predict(cat_photo) == original.predict(cat_photo)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,27 @@ def test_less_common_suffixes_are_read(suffix: str, tmp_path: Path) -> None:
     with Image.open(tmp_path / f"photo.{suffix}") as reference:
         expected = np.asarray(reference.convert("RGB"))
     assert np.array_equal(np.asarray(read(tmp_path / f"photo.{suffix}", "stored")), expected)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG", "PPM"])
+def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(form: str, tmp_path: Path) -> None:
+    """The file ends after its header, so that decoding would fail otherwise."""
+    whole = io.BytesIO()
+    Image.new("L", (4000, 3000)).save(whole, form)
+    for content in (whole.getvalue(), whole.getvalue()[: max(100, len(whole.getvalue()) // 2)]):
+        with suppress(OSError):  # UnidentifiedImageError too
+            Image.open(io.BytesIO(content))
+            with pytest.raises(
+                PhotoError, match=r"photo: 4000 x 3000 px, over the limit of 11,999,999 \(raise max_pixels\)"
+            ):
+                read(content, "stored", max_pixels=11_999_999)
+    assert read(whole.getvalue(), "stored", max_pixels=12_000_000).size == (4000, 3000)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_default_limit_refuses_a_small_file_that_decodes_to_a_gigabyte() -> None:
+    file = io.BytesIO()
+    Image.new("1", (13_300, 13_300)).save(file, "PNG")
+    assert len(file.getvalue()) < 30_000
+    with pytest.raises(PhotoError, match="photo: 13300 x 13300 px, over the limit of 100,000,000"):
+        read(file.getvalue(), "stored")
