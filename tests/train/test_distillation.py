@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from fastai.vision.all import Learner
+from fastai.vision.all import Learner, Normalize
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
@@ -123,3 +124,38 @@ def test_a_label_that_the_teacher_contradicts_is_listed(taught: Taught, drawn_ph
     assert found[0].probability == pytest.approx(1 / (1 + 2.718281828**-4), rel=1e-5)
     assert doubtful_labels(taught.learn, taught.distillation, photos, ["dog", "cat"], least=0.99) == []
     labeller.load_state_dict(before)
+
+
+def test_everything_is_on_the_students_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's device "meta" stands for a GPU: operations on tensors of two devices fail. It has no values to measure."""
+    monkeypatch.setattr("train.distillation.Projections.standardise_by", lambda self, maps: None)
+    teacher = Stripes()
+    monkeypatch.setattr(Stripes, "__call__", lambda self, pixels: [conv.to("meta")(pixels) for conv in self.convs])
+    learn = fake_learner("meta")
+    distillation = Distillation(teacher, weights=Weights(labels=1.0))
+    distillation.learn = learn
+    distillation.before_fit()
+    distillation.before_batch()
+    learn.pred = learn.model(learn.xb[0])
+    learn.loss_grad = nn.functional.cross_entropy(learn.pred, *learn.yb)
+    distillation.after_loss()
+    distillation.after_fit()
+    assert learn.loss_grad.device.type == "meta"
+    assert distillation.labeller is not None and distillation.labeller.weight.device.type == "meta"
+
+
+def fake_learner(device: str) -> SimpleNamespace:
+    """What Distillation uses of a Learner, on a device."""
+    body = nn.Sequential(
+        *[nn.Identity()] * 5, nn.Conv2d(3, 128, 8, 8), nn.Conv2d(128, 256, 2, 2), nn.Conv2d(256, 512, 2, 2)
+    )
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 2))
+    normalize = Normalize(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+    return SimpleNamespace(
+        model=nn.Sequential(body, head).to(device),
+        dls=SimpleNamespace(device=torch.device(device), c=2, after_batch=SimpleNamespace(fs=[normalize])),
+        xb=(torch.zeros(2, 3, 64, 64, device=device),),
+        yb=(torch.zeros(2, dtype=torch.long, device=device),),
+        training=True,
+        loss_func=nn.functional.cross_entropy,
+    )
