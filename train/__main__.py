@@ -77,12 +77,13 @@ def main(context: click.Context, /, **options: Any) -> None:
     """Train an image classifier, as fastai's lesson does."""
     if context.invoked_subcommand is not None:
         return
-    from .run import Options, train
+    from .run import Options
+    from .stages import train_in_stages
 
     names = Options.__dataclass_fields__
     own = {name: value for name, value in options.items() if name in names}
     settings = {name: value for name, value in options.items() if name not in names and value is not None}
-    if not train(Options(**own, settings=settings)):
+    if not train_in_stages(Options(**own, settings=settings)):
         context.exit(130)
 
 

@@ -139,12 +139,14 @@ class Projections(nn.Module):
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight of each distance to the teacher in the loss."""
+    """The weight of each part of the loss."""
 
     maps: float = 1.0
     classes: float = 0.5
     labels: float = 0.0
     """Of the answers of a linear layer on the teacher's features, which learns the labels; 0 leaves it out."""
+    own_labels: float = 1.0
+    """Of the photos' labels: the Learner's own loss."""
 
 
 class Distillation(Callback):
@@ -194,9 +196,8 @@ class Distillation(Callback):
         mine = self.projections([m.float() for m in self.mine.stored])
         distance = sum(self._map_distance(i, m, t) for i, (m, t) in enumerate(zip(mine, self.theirs, strict=True)))
         classes, target = (self._classes(maps[-1].mean((2, 3))) for maps in (mine, self.theirs))
-        self.learn.loss_grad = (
-            self.learn.loss_grad + self.weights.maps * distance + self.weights.classes * _divergence(classes, target)
-        )
+        own = self.weights.own_labels * self.learn.loss_grad
+        self.learn.loss_grad = own + self.weights.maps * distance + self.weights.classes * _divergence(classes, target)
         if self.weights.labels:
             answers = self.labels_of(self.theirs[-1])
             own_loss = self.learn.loss_func(answers, *self.learn.yb)

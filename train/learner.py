@@ -26,8 +26,8 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         dls: the photos.
         recipe: the architecture, and the loss's label smoothing.
         weights: starting weights, a ``.safetensors`` file: either the architecture's own ``state_dict()`` (its last
-            layer may be missing) or a run's ``model.safetensors`` (its body is used, with a new head). None uses the
-            ImageNet weights that fastai downloads.
+            layer may be missing) or a run's ``model.safetensors`` (its body is used, and with
+            ``keep_head`` its head). None uses the ImageNet weights that fastai downloads.
 
     Raises:
         TrainingError: unknown architecture, or weights that do not fit it or cannot be downloaded.
@@ -48,6 +48,16 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         torchvision_arch or recipe.arch
     )  # in place of the partial function, which cannot be unpickled elsewhere
     return learn
+
+
+def _load_head(learn: Learner, weights: Path) -> None:
+    """Load the head of a run's ``model.safetensors`` into the Learner's."""
+    head = {name.removeprefix("1."): tensor for name, tensor in load_file(weights).items() if name.startswith("1.")}
+    try:
+        learn.model[1].load_state_dict(head)
+    except RuntimeError as error:
+        problem = one_line(error)
+        raise TrainingError(f"{weights}: its head does not fit: {problem} (set keep_head to false)") from error
 
 
 def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weights: Path) -> Callable[..., nn.Module]:

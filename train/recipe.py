@@ -34,8 +34,10 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
     teacher: str = ""  # a network to learn from as well as from the labels: efficientnet-lite2
+    label_weight: float = 1.0  # with a teacher: weight of the photos' labels; 0 learns from the teacher alone
     teacher_labels: float = 0.0  # weight of the label that a linear layer on the teacher's features gives each crop
     keep_early: bool = False  # freeze a ResNet's stem and layer1, which saves a quarter of each step
+    keep_head: bool = False  # with --weights of a run: start from its head as well as its body
     calibrate: bool = False  # divide the last layer by a temperature fitted on the validation photos
 
     def __post_init__(self) -> None:
@@ -72,7 +74,20 @@ def load_content(path: Path) -> dict[str, Any]:
 def load_settings(path: Path) -> dict[str, Any]:
     """The settings in a recipe file; those that it leaves out keep their defaults."""
     content = load_content(path)
-    settings = content.get("settings", content)
+    return _known(content.get("settings", content), path)
+
+
+def load_stages(path: Path) -> list[dict[str, Any]]:
+    """The settings of each stage of a recipe file, with those that all share; none without ``stages``."""
+    content = load_content(path)
+    stages = content.get("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(settings, dict) for settings in stages):
+        raise TrainingError(f"{path}: not a recipe: stages is not a list of settings (see docs/training.md)")
+    return [_known(content.get("settings", {}) | settings, path) for settings in stages]
+
+
+def _known(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The settings, if `Recipe` has them all."""
     unknown = sorted(set(settings) - {field.name for field in fields(Recipe)})
     if unknown:
         raise TrainingError(f"{path}: unknown settings: {', '.join(unknown)} (see train/recipe.py)")

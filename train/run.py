@@ -96,7 +96,8 @@ def train(options: Options) -> bool:
         Whether training was completed. After Ctrl-C it was not; from the first epoch on, the weights so far are saved.
     """
     recipe = _settings(options)
-    options = _with_previous_sources(options) if options.resume else options
+    if options.resume:
+        options = with_previous_inputs(options, load_content(options.out / "recipe.json"))
     photos = _find_data(options, recipe)  # 1. data
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(photos.folder, photos.split, recipe), recipe, options.weights)  # 2. model
@@ -150,13 +151,19 @@ def _refuse_beside_resume(options: Options) -> None:
         raise TrainingError("--resume: continues with the settings of the run (omit the others, or start another run)")
 
 
-def _with_previous_sources(options: Options) -> Options:
-    """The options, with the folders and weights of the run to resume where none are given."""
-    before = load_content(options.out / "recipe.json").get("sources", {})
+def with_previous_inputs(options: Options, content: dict[str, Any]) -> Options:
+    """The options, with the folders and weights of the run to resume where none are given; see `input_paths`."""
+    before = content.get("sources", {})
     data = before.get("data") or []
     data = tuple(Path(folder) for folder in ([data] if isinstance(data, str) else data))
     weights, test = (Path(before[name]) if before.get(name) else None for name in ("weights", "test"))
     return replace(options, data=options.data or data, weights=options.weights or weights, test=options.test or test)
+
+
+def input_paths(options: Options) -> dict[str, Any]:
+    """The inputs of a run, as saved in ``recipe.json`` for ``--resume``."""
+    one = {name: path and str(path) for name, path in (("weights", options.weights), ("test", options.test))}
+    return {"data": [str(folder) for folder in options.data], **one}
 
 
 # 1. data
@@ -276,7 +283,7 @@ def _previous_facts(out: Path) -> dict[str, Any]:
 def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Training:
     if is_first() and not options.resume:
         photos.split.save(options.out / "split.json")
-        kept = {"settings": as_settings(recipe), "sources": _sources(options), "photos": photos.facts}
+        kept = {"settings": as_settings(recipe), "sources": input_paths(options), "photos": photos.facts}
         write_json(options.out / "recipe.json", kept)
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)
     teaching = _teaching(recipe, options.weights, options.out)
@@ -287,18 +294,13 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
     return Training(completed, checkpoint.log, teaching)
 
 
-def _sources(options: Options) -> dict[str, Any]:
-    """The inputs of a run, for ``--resume``."""
-    one = {name: path and str(path) for name, path in (("weights", options.weights), ("test", options.test))}
-    return {"data": [str(folder) for folder in options.data], **one}
-
-
 def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Distillation]:
     if not recipe.teacher:
         return []
     start = weights.with_name("projections.safetensors") if weights else None
     start = start if start and start.exists() else None
-    return [Distillation(make_teacher(recipe.teacher, out), start, Weights(labels=recipe.teacher_labels))]
+    weights_of_loss = Weights(labels=recipe.teacher_labels, own_labels=recipe.label_weight)
+    return [Distillation(make_teacher(recipe.teacher, out), start, weights_of_loss)]
 
 
 def _show_learning_rates(learn: Learner, out: Path) -> None:
@@ -325,7 +327,7 @@ def _save(learn: Learner, recipe: Recipe, options: Options, photos: Photos, trai
             files = [photos.folder / name for name in (*photos.split.train, *photos.split.valid)]
             doubtful = doubtful_labels(learn, distillation, files, words)
             write_json(options.out / "doubtful.json", {"photos": [asdict(one) for one in doubtful]})
-    facts = {"photos": photos.facts, "sources": _sources(options), "outcome": outcome}
+    facts = {"photos": photos.facts, "sources": input_paths(options), "outcome": outcome}
     save(learn, recipe, options.weights, facts, options.out)
     return doubtful
 

@@ -160,3 +160,22 @@ def fake_learner(device: str) -> SimpleNamespace:
         training=True,
         loss_func=nn.functional.cross_entropy,
     )
+
+
+@pytest.mark.parametrize("own_labels", [0.0, 0.5])
+def test_the_labels_count_as_much_as_their_weight(own_labels: float) -> None:
+    losses = []
+    for loss in (0.0, 100.0):
+        distillation = Distillation(Stripes(), weights=Weights(own_labels=own_labels))
+        torch.manual_seed(0)
+        learn = distillation.learn = fake_learner("cpu")
+        distillation.projections.load_state_dict(
+            {n: t * 0 + 1 for n, t in distillation.projections.state_dict().items()}
+        )
+        distillation.before_fit()
+        distillation.before_batch()
+        learn.pred, learn.loss_grad = learn.model(learn.xb[0]), torch.tensor(loss)
+        distillation.after_loss()
+        distillation.after_fit()
+        losses.append(learn.loss_grad.item())
+    assert losses[1] - losses[0] == pytest.approx(100 * own_labels, abs=1e-3)

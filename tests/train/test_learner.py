@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,13 @@ def test_weights_of_another_architecture_are_an_error(drawn_photos: Path, tmp_pa
     save_file(state | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(TrainingError, match=r"has an unknown extra.weight"):
         learner(drawn_photos, tmp_path / "more.safetensors")
+
+
+def test_a_runs_head_is_kept_only_if_the_recipe_says_so(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+    first = learner(drawn_photos, weights)
+    save_file(first.model.state_dict(), tmp_path / "model.safetensors")
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, SMALL)
+    for keep in (True, False):
+        recipe = replace(SMALL, keep_head=keep)
+        again = make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "model.safetensors")
+        assert torch.equal(again.model[1][-1].weight, first.model[1][-1].weight) is keep
