@@ -70,6 +70,7 @@ class Classifier:
         decode: ``exact`` or ``fast``.
         min_decode_size: px that fast decoding keeps for each side at least; None if decoding is exact.
         max_bytes: the largest photo file that is read.
+        max_pixels: the most pixels that a photo may have.
 
     Raises:
         ModelError: the file is missing, damaged, or has no description for petinfer.
