@@ -77,7 +77,7 @@ def main(context: click.Context, /, **options: Any) -> None:
     """Train an image classifier, as fastai's lesson does."""
     if context.invoked_subcommand is not None:
         return
-    from .run import Options
+    from .options import Options
     from .stages import train_in_stages
 
     names = Options.__dataclass_fields__

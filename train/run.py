@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,67 +16,19 @@ from PIL import UnidentifiedImageError
 from .artifacts import load, require_run, save, versions, write_json
 from .calibration import calibrate
 from .checkpoint import Checkpoint
-from .data import (
-    Split,
-    common_folder,
-    dataloaders,
-    evenly_spaced,
-    fetch_pets,
-    find_broken,
-    find_photos,
-    labels_without_training,
-    labels_without_validation,
-    leave_out,
-    near_duplicates,
-    random_split,
-    read_names,
-    read_sources,
-    require_photos,
-    require_two_labels,
-    source_of,
-    split_by_source,
-    with_every_label,
-)
+from .data import common_folder, dataloaders, find_photos
 from .distillation import Distillation, DoubtfulLabel, Weights, doubtful_labels, make_teacher
 from .errors import TrainingError
 from .evaluation import Evaluation, evaluate
 from .fine_tuning import fine_tune, seed_everything
 from .labels import LABELLINGS
 from .learner import make_learner
+from .options import Options, input_paths, with_previous_inputs
+from .photos import Photos, choose_photos, decodable
 from .processes import is_first, is_one_of_several, leave_other_processes
 from .recipe import Recipe, as_settings, load_content, load_settings
 from .report import RunDetails, write_report
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    out: Path
-    data: tuple[Path, ...] = ()
-    test: Path | None = None
-    weights: Path | None = None
-    recipe_file: Path | None = None
-    split_file: Path | None = None
-    hold_out: tuple[str, ...] = ()
-    sources: Path | None = None
-    without: Path | None = None
-    limit: int | None = None
-    find_lr: bool = False
-    resume: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The fields of the recipe that the command line sets."""
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The photos of a run."""
-
-    folder: Path
-    split: Split
-    tests: list[Path]
-    facts: dict[str, Any]
-    """What ``recipe.json`` says of them."""
+from .split import Split, require_photos
 
 
 @dataclass(frozen=True)
@@ -98,7 +49,7 @@ def train(options: Options) -> bool:
     recipe = _settings(options)
     if options.resume:
         options = with_previous_inputs(options, load_content(options.out / "recipe.json"))
-    photos = _find_data(options, recipe)  # 1. data
+    photos = choose_photos(options, recipe)  # 1. data
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(photos.folder, photos.split, recipe), recipe, options.weights)  # 2. model
     if is_first():
@@ -149,132 +100,6 @@ def _refuse_beside_resume(options: Options) -> None:
     chosen = (options.recipe_file, options.split_file, options.limit, options.hold_out, options.without)
     if options.settings or any(chosen):
         raise TrainingError("--resume: continues with the settings of the run (omit the others, or start another run)")
-
-
-def with_previous_inputs(options: Options, content: dict[str, Any]) -> Options:
-    """The options, with the folders and weights of the run to resume where none are given; see `input_paths`."""
-    before = content.get("sources", {})
-    data = before.get("data") or []
-    data = tuple(Path(folder) for folder in ([data] if isinstance(data, str) else data))
-    weights, test = (Path(before[name]) if before.get(name) else None for name in ("weights", "test"))
-    return replace(options, data=options.data or data, weights=options.weights or weights, test=options.test or test)
-
-
-def input_paths(options: Options) -> dict[str, Any]:
-    """The inputs of a run, as saved in ``recipe.json`` for ``--resume``."""
-    one = {name: path and str(path) for name, path in (("weights", options.weights), ("test", options.test))}
-    return {"data": [str(folder) for folder in options.data], **one}
-
-
-# 1. data
-
-
-def _find_data(options: Options, recipe: Recipe) -> Photos:
-    tests = _decodable(find_photos(options.test, recipe.labels)) if options.test else []
-    folders = options.data or (fetch_pets(),)
-    folder = common_folder(folders)
-    if options.resume:
-        return Photos(folder, _previous_split(folder, options.out), tests, _previous_facts(options.out))
-    found = _listed_photos(options, recipe, folders, folder)
-    photos = _decodable(found)
-    broken = [photo.relative_to(folder).as_posix() for photo in sorted(set(found) - set(photos))]
-    require_two_labels(photos, recipe.labels, folder)
-    split = _split(photos, folder, options, recipe)
-    return Photos(folder, split, tests, _facts(folder, split, broken))
-
-
-def _listed_photos(options: Options, recipe: Recipe, folders: Sequence[Path], folder: Path) -> list[Path]:
-    """The photos that a given split names, or that the folders hold, less those to leave out."""
-    if options.split_file:
-        split = Split.load(options.split_file)
-        require_photos(folder, split)
-        found = [folder / name for name in (*split.train, *split.valid)]
-    else:
-        parents = folders if len(folders) == 1 else [one.resolve() for one in folders]
-        found = sorted({photo for parent in parents for photo in find_photos(parent, recipe.labels)})
-    if options.without:
-        found = leave_out(found, folder, read_names(options.without))
-    return evenly_spaced(found, None if options.split_file else options.limit)
-
-
-def _decodable(photos: list[Path]) -> list[Path]:
-    """The photos that can be decoded; the others are listed on standard error."""
-    broken = set(find_broken(photos))
-    for photo in sorted(broken):
-        _say(f"left out, cannot be decoded: {photo}")
-    return [photo for photo in photos if photo not in broken]
-
-
-def _split(photos: list[Path], folder: Path, options: Options, recipe: Recipe) -> Split:
-    """The split to use: given, by source, or random."""
-    if options.split_file:
-        given = Split.load(options.split_file)
-        kept = {photo.relative_to(folder).as_posix() for photo in photos}
-        split = given.without({*given.train, *given.valid} - kept)
-    elif options.hold_out:
-        sources = source_of(read_sources(options.sources) if options.sources else {})
-        split = split_by_source(photos, folder, sources, options.hold_out)
-    else:
-        split = _random_split(photos, folder, recipe)
-    if not split.train or not split.valid:
-        raise TrainingError(f"{folder}: one side of the split has no photo that can be decoded (give another --split)")
-    _check_labels(split, recipe.labels)
-    return split
-
-
-def _random_split(photos: list[Path], folder: Path, recipe: Recipe) -> Split:
-    """The lesson's split; a label that would occur only in validation keeps one photo in training."""
-    split = random_split(photos, folder, recipe)
-    rare = labels_without_training(split, recipe.labels)
-    if rare:
-        _say(f"moved one photo to training of each label with too few photos: {_words(rare, recipe.labels)}")
-    return with_every_label(split, recipe.labels)
-
-
-def _check_labels(split: Split, labels: str) -> None:
-    """Refuse a split with labels that no training photo has; mention those that no validation photo has."""
-    if unknown := labels_without_training(split, labels):
-        words = _words(unknown, labels)
-        raise TrainingError(
-            f"labels: no training photo of {words} (add photos of them, or leave theirs out by --without)"
-        )
-    if unmeasured := labels_without_validation(split, labels):
-        _say(f"no validation photo, so no error rate, of: {_words(unmeasured, labels)}")
-
-
-def _words(found: Sequence[Any] | dict[Any, Any], labels: str) -> str:
-    words = sorted(LABELLINGS[labels].word(label) for label in found)
-    more = f" and {len(words) - 10} more" * (len(words) > 10)
-    return ", ".join(words[:10]) + more
-
-
-def _facts(folder: Path, split: Split, broken: list[str]) -> dict[str, Any]:
-    twins = len({valid for _, valid in near_duplicates(folder, split)})
-    _say(f"{len(split.train)} photos to train on, {len(split.valid)} to validate")
-    if twins:
-        _say(f"{twins} validation photos are near-duplicates of training photos; the validation error is optimistic")
-    return {
-        "train": len(split.train),
-        "valid": len(split.valid),
-        "broken": broken,
-        "near_duplicates": twins,
-        "split_sha256": split.sha256,
-        "folder": str(folder),
-    }
-
-
-def _previous_split(folder: Path, out: Path) -> Split:
-    """The split of the run to resume; its photos must not have changed."""
-    split = Split.load(out / "split.json")
-    require_photos(folder, split)
-    if broken := find_broken([folder / name for name in (*split.train, *split.valid)]):
-        raise TrainingError(f"{broken[0]}: can no longer be decoded (restore the file, or start another run)")
-    return split
-
-
-def _previous_facts(out: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = load_content(out / "recipe.json")["photos"]
-    return facts
 
 
 # 3. training
@@ -363,7 +188,7 @@ def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None) -> None
     require_photos(folder, split)
     photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
     if test:
-        photos["test"] = _decodable(find_photos(test, recipe.labels))
+        photos["test"] = decodable(find_photos(test, recipe.labels))
     _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"]))
 
 

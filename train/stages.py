@@ -9,9 +9,10 @@ from typing import Any
 
 from .artifacts import write_json
 from .errors import TrainingError
+from .options import Options, input_paths, with_previous_inputs
 from .processes import is_first
 from .recipe import load_content, load_stages
-from .run import Options, input_paths, train, with_previous_inputs
+from .run import train
 
 _PLAN = "stages.json"
 

@@ -12,9 +12,10 @@ from torch import nn
 from torchvision.models import resnet18
 
 from train.calibration import calibrate, fit_temperature
-from train.data import Split, dataloaders
+from train.data import dataloaders
 from train.errors import TrainingError
 from train.evaluation import predict_logits
+from train.split import Split
 
 from .conftest import SMALL
 

@@ -10,29 +10,23 @@ import numpy as np
 import pytest
 from fastai.vision.all import ImageDataLoaders, Resize, get_image_files
 
-from train.data import (
-    SUFFIXES,
+from train.data import SUFFIXES, common_folder, dataloaders, find_broken, find_photos, photo_files, require_two_labels
+from train.errors import TrainingError
+from train.labels import LABELLINGS, breed, has_breed, is_cat
+from train.recipe import Recipe
+from train.split import (
     Split,
     bit_count,
-    common_folder,
-    dataloaders,
-    find_broken,
-    find_photos,
     labels_without_training,
     leave_out,
     near_duplicates,
-    photo_files,
     random_split,
     read_names,
     read_sources,
-    require_two_labels,
     source_of,
     split_by_source,
     with_every_label,
 )
-from train.errors import TrainingError
-from train.labels import LABELLINGS, breed, has_breed, is_cat
-from train.recipe import Recipe
 
 
 def test_a_cats_name_begins_with_a_capital_letter() -> None:

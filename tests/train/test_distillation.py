@@ -15,11 +15,12 @@ from torchvision.models import resnet18
 
 from train.artifacts import save
 from train.checkpoint import Checkpoint
-from train.data import dataloaders, find_photos, random_split
+from train.data import dataloaders, find_photos
 from train.distillation import Distillation, Weights, doubtful_labels
 from train.fine_tuning import fine_tune, seed_everything
 from train.learner import make_learner
 from train.recipe import Recipe
+from train.split import random_split
 
 RECIPE = Recipe(
     arch="resnet18",
@@ -89,7 +90,7 @@ def test_keep_early_freezes_the_stem_and_layer1_only(taught: Taught) -> None:
     assert learnt == {"5", "6", "7"}
 
 
-def test_the_teacher_sees_full_size_crops_while_the_student_sees_small_ones(taught: Taught) -> None:
+def test_the_teacher_sees_full_size_crops_and_the_student_small_ones(taught: Taught) -> None:
     assert set(taught.teacher.seen) == {(64, 64)}
 
 

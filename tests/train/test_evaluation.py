@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
-from train.data import Split, dataloaders
+from train.data import dataloaders
 from train.distillation import DoubtfulLabel
 from train.errors import TrainingError
 from train.evaluation import (
@@ -38,6 +38,7 @@ from train.report import RunDetails, write_report
 from train.report.page import percent
 from train.report.pictures import class_activation_maps
 from train.report.plots import _draw_error_rate
+from train.split import Split
 
 from ..conftest import draw
 
@@ -129,7 +130,7 @@ def test_errors_are_counted_by_breed_where_the_name_contains_one() -> None:
     assert {row.breed: (row.error.errors, row.error.photos) for row in rows} == {"Maine_Coon": (0, 1), "beagle": (1, 2)}
 
 
-def test_the_loss_is_the_mean_cross_entropy_and_the_worst_answer_comes_first() -> None:
+def test_the_loss_is_the_mean_cross_entropy_and_the_highest_comes_first() -> None:
     files = [Path("a/pug_1.jpg"), Path("a/b/pug_2.jpg"), Path("a/Cat_3.jpg")]
     result = measure(probabilities(0.1, 0.8, 0.6), np.array([0, 0, 1]), ["dog", "cat"], files)
     assert result.loss == pytest.approx(-(log(0.9) + log(0.2) + log(0.6)) / 3)

@@ -11,10 +11,11 @@ from fastai.vision.all import Learner, Normalize, error_rate, vision_learner
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
-from train.data import dataloaders, find_photos, random_split
+from train.data import dataloaders, find_photos
 from train.errors import TrainingError
 from train.fine_tuning import seed_everything
 from train.learner import make_learner
+from train.split import random_split
 
 from .conftest import SMALL
 

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from petinfer import Classifier
 from train.__main__ import main
 from train.artifacts import replacing
-from train.data import Split
 from train.errors import TrainingError
 from train.recipe import Recipe
+from train.split import Split
 
 TIMEOUT = 300  # seconds, for one process
 
@@ -367,9 +367,7 @@ def test_a_full_disk_is_one_line(write: Callable[[Path], None], tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_folders_and_a_held_out_source_are_trained_on_and_calibrated(
-    drawn_photos: Path, weights: Path, tmp_path: Path
-) -> None:
+def test_several_folders_a_held_out_source_and_calibration(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     """Photos of one folder train, those of the other validate, and a listed photo does neither."""
     folders = [tmp_path / "web", tmp_path / "phone"]
     for i, photo in enumerate(sorted(drawn_photos.iterdir())):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from train.errors import TrainingError
+from train.options import Options, input_paths
 from train.recipe import load_stages
-from train.run import Options, input_paths
 from train.stages import train_in_stages
 
 RECIPE = {"settings": {"arch": "resnet18"}, "stages": [{"label_weight": 0.0}, {"lr": 0.1}, {"keep_head": True}]}
