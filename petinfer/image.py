@@ -127,9 +127,7 @@ def decode(
     """The first step of `read`: the photo in its own mode, before it is turned. Arguments and errors are those of `read`."""
     try:
         image = _open(photo, max_bytes)
-        if image is not photo and image.width * image.height > max_pixels:  # Pillow knows the size from the header
-            size = f"{image.width} x {image.height} px"
-            raise PhotoError(f"{name_of(photo)}: {size}, over the limit of {max_pixels:,} (raise max_pixels)")
+        _check_size(image, name_of(photo), None if image is photo else max_pixels)
         if min_decode_size is not None and image is not photo:  # the caller's own image stays as it is
             image.draft(None, (min_decode_size, min_decode_size))
         image.load()  # which turns a TIFF by itself: its EXIF entry is read after that
@@ -141,11 +139,18 @@ def decode(
         raise PhotoError(f"{name_of(photo)}: damaged, its header cannot be read (check the file)") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
         raise _unreadable(photo, error) from error
-    if 0 in image.size:
-        raise PhotoError(f"{name_of(photo)}: {image.width} x {image.height} px, without a pixel (check the photo)")
     if isinstance(photo, str | os.PathLike):
         image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
     return image
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
+    """Refuse a photo by its size, which Pillow knows from the header; None is for one that is decoded already."""
+    size = f"{image.width} x {image.height} px"
+    if 0 in image.size:
+        raise PhotoError(f"{name}: {size}, without a pixel (check the photo)")
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise PhotoError(f"{name}: {size}, over the limit of {max_pixels:,} (raise max_pixels)")
 
 
 def _unreadable(photo: Photo, error: Exception) -> PhotoError:

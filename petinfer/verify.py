@@ -7,6 +7,7 @@ rounding of another processor; no decision may differ from the Learner's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -93,29 +94,28 @@ def _sha256(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def _failures(classifier: Classifier, checks: tuple[Check, ...]) -> list[str]:
-    tolerance = TOLERANCES[classifier.spec.precision]
-    if classifier.spec.precision == "int8" and classifier.provider != "CPUExecutionProvider":
-        tolerance = INT8_ELSEWHERE
-    failures = []
-    if file_sha256(classifier.path, classifier.spec.sha256) != classifier.spec.sha256:
-        failures.append(f"{classifier.path} is not the exported file: its sha256 differs (copy it again)")
+def _failures(classifier: Classifier, checks: tuple[Check, ...]) -> Iterator[str]:
+    spec, provider = classifier.spec, classifier.provider
+    elsewhere = spec.precision == "int8" and provider != "CPUExecutionProvider"
+    tolerance = INT8_ELSEWHERE if elsewhere else TOLERANCES[spec.precision]
+    if file_sha256(classifier.path, spec.sha256) != spec.sha256:
+        yield f"{classifier.path} is not the exported file: its sha256 differs (copy it again)"
     for check in checks:
-        if not check.size_equal or not (check.decoded_equal or check.photo.endswith(".jpg")):
-            failures.append(f"{check.photo}: decoded to another image (install another version of Pillow)")
-        if check.decoded_equal and not check.pixels_equal:
-            failures.append(
-                f"{check.photo}: decoded equally but resized to other pixels (install another version of Pillow)"
-            )
-        if check.pixels_equal and not check.moved <= tolerance:
-            moved = f"a probability differs by {check.moved:.1e}, more than {tolerance:.0e}"
-            failures.append(f'{check.photo}: {moved} on {classifier.provider} (use device="cpu")')
-        if check.flipped:
-            failures.append(f"{check.photo}: the decision is not the Learner's (do not use this file on this device)")
-    wheels = onnxruntime_wheels()
-    if len(wheels) > 1:
-        failures.append(f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)")
-    return failures
+        yield from (f"{check.photo}: {failure}" for failure in _failures_of(check, tolerance, provider))
+    if len(wheels := onnxruntime_wheels()) > 1:
+        yield f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)"
+
+
+def _failures_of(check: Check, tolerance: float, provider: str) -> Iterator[str]:
+    if not check.size_equal or not (check.decoded_equal or check.photo.endswith(".jpg")):
+        yield "decoded to another image (install another version of Pillow)"
+    if check.decoded_equal and not check.pixels_equal:
+        yield "decoded equally but resized to other pixels (install another version of Pillow)"
+    if check.pixels_equal and not check.moved <= tolerance:
+        moved = f"a probability differs by {check.moved:.1e}, more than {tolerance:.0e}"
+        yield f'{moved} on {provider} (use device="cpu")'
+    if check.flipped:
+        yield "the decision is not the Learner's (do not use this file on this device)"
 
 
 def file_sha256(path: Path, written: str) -> str:

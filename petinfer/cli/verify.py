@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,24 +32,12 @@ def verify(
     Exits with 1 if it does not.
     """
     from ..classifier import Classifier
-    from ..session.devices import available_devices
-    from ..session.threads import thread_count
     from ..verify import verify as check
 
     if providers and device != "auto":
         raise click.UsageError("--providers tries every device; leave --device out")
-
-    found = []
-    thread_count(threads)
-    for name in available_devices() if providers else [device]:
-        try:
-            classifier = Classifier(model, name, threads)
-        except DeviceError as error:
-            if not providers:
-                raise
-            click.echo(f"not verified: {error}", err=True)
-            continue
-        found.append((classifier, check(classifier)))
+    classifiers = _on_each_device(model, threads) if providers else [Classifier(model, device, threads)]
+    found = [(classifier, check(classifier)) for classifier in classifiers]
     if as_json:
         reports = [_verdict_record(*each) for each in found]
         click.echo(json.dumps(reports if providers else reports[0]))
@@ -56,6 +45,20 @@ def verify(
         for each in found:
             _print_verdict(*each)
     context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
+
+
+def _on_each_device(model: Path | None, threads: int | None) -> Iterator[Classifier]:
+    """A classifier on each device that is installed; standard error says which ones do not work."""
+    from ..classifier import Classifier
+    from ..session.devices import available_devices
+    from ..session.threads import thread_count
+
+    thread_count(threads)  # whose error is not a device's
+    for name in available_devices():
+        try:
+            yield Classifier(model, name, threads)
+        except DeviceError as error:
+            click.echo(f"not verified: {error}", err=True)
 
 
 def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:

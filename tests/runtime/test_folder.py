@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from petinfer import folder
 from petinfer.folder import find_photos
 from petinfer.image import SUFFIXES
 
 
-def tree(folder: Path, *names: str) -> Path:
+def tree(top: Path, *names: str) -> Path:
     """Empty files of these names."""
     for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+    return top
 
 
-def found(folder: Path) -> list[str]:
-    return [Path(path).relative_to(folder).as_posix() for path in find_photos(str(folder)).photos]
+def found(top: Path) -> list[str]:
+    return [Path(path).relative_to(top).as_posix() for path in find_photos(str(top)).photos]
 
 
 def test_every_suffix_that_can_be_read_is_found_in_any_case(tmp_path: Path) -> None:
@@ -70,3 +71,25 @@ def test_a_folder_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
 
 def test_photos_come_before_those_of_folders_below_sorted_by_name(tmp_path: Path) -> None:
     assert found(tree(tmp_path, "b/c.jpg", "z.jpg", "a.jpg", "a/d.jpg")) == ["a.jpg", "z.jpg", "a/d.jpg", "b/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("installed", "photos", "skipped"),
+    [
+        (False, [], {"HEIC: pip install pi-heif": 3, "hidden": 1}),
+        (True, ["a.heic", "b.HEIF"], {"HEIC: pip install pi-heif": 1, "hidden": 1}),
+    ],
+)
+def test_heic_is_found_where_it_can_be_read(
+    installed: bool, photos: list[str], skipped: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("petinfer.folder._reads_heic", lambda: installed)
+    tree(tmp_path, "a.heic", "b.HEIF", "c.hif", ".d.heic")
+    assert (found(tmp_path), find_photos(str(tmp_path)).skipped) == (photos, skipped)
+
+
+def test_heic_needs_pi_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pi_heif" else 1)
+    assert not folder._reads_heic()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: 1 if name == "pi_heif" else None)
+    assert folder._reads_heic()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from petinfer import PhotoError
-from petinfer.image import decode, pixels, read, resize
+from petinfer.image import decode, name_of, pixels, read, resize
 from petinfer.spec import Resize
 
 SQUARE = Resize(224, 224)
@@ -246,3 +246,43 @@ def test_the_default_limit_refuses_a_small_file_that_decodes_to_a_gigabyte() -> 
     assert len(file.getvalue()) < 30_000
     with pytest.raises(PhotoError, match="photo: 13300 x 13300 px, over the limit of 100,000,000"):
         read(file.getvalue(), "stored")
+
+
+def test_a_message_names_the_photo_by_path_file_name_or_name(tmp_path: Path) -> None:
+    (tmp_path / "file.jpg").write_bytes(b"")
+    with (tmp_path / "file.jpg").open("rb") as file:
+        assert name_of(file) == str(tmp_path / "file.jpg")[:100]
+    image = Image.new("RGB", (1, 1))
+    assert (name_of("a.jpg"), name_of(Path("b.jpg")), name_of(b""), name_of(image)) == (
+        "a.jpg",
+        "b.jpg",
+        "photo",
+        "photo",
+    )
+    image.filename = "c\n.jpg"  # type: ignore[attr-defined]
+    assert name_of(image) == "c\\n.jpg"
+    assert name_of("x" * 100) == "x" * 100
+    assert name_of("x" * 60 + "y" + "z" * 40) == "x" * 60 + "…" + "z" * 39
+
+
+@pytest.mark.parametrize(("brand", "is_heif"), [(b"heic", True), (b"heix", True), (b"hevc", True), (b"isom", False)])
+def test_heic_is_known_by_its_brands(brand: bytes, is_heif: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    expected = "photo: HEIC needs the package pi-heif" if is_heif else "photo: not a photo in a known format"
+    for prefix in (b"\0\0\0\x18ftyp" + brand, b"\0\0\0\x18ftypmif1\0\0\0\0mif1" + brand):
+        if is_heif or b"mif1" not in prefix:  # mif1 alone may be AVIF
+            with pytest.raises(PhotoError, match=expected):
+                read(prefix + bytes(40), "stored")
+
+
+def test_padding_repeats_or_mirrors_the_border() -> None:
+    """3 x 1 px in a square: one row more above and one below."""
+    row = np.array([[[10, 0, 0], [20, 0, 0], [30, 0, 0]]], np.uint8)
+    square = np.concatenate([row, 2 * row, 4 * row])
+    tall = np.concatenate([square, square])  # 3 wide, 6 high: padded left by 1 and right by 2
+    for padding, columns in (("zeros", [None, 0, 1, 2, None, None]), ("border", [0, 0, 1, 2, 2, 2]),
+                             ("reflection", [1, 0, 1, 2, 1, 0])):  # fmt: skip
+        found = np.asarray(resize(Image.fromarray(tall), Resize(6, 6, "pad", padding, "nearest")))
+        black = np.zeros((6, 3), np.uint8)
+        expected = np.stack([black if i is None else tall[:, i] for i in columns], 1)
+        assert np.array_equal(found, expected), padding

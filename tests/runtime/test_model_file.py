@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import petinfer.session.model_file
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.session import opening
-from petinfer.session.model_file import strip_weights
+from petinfer.session.model_file import identity, read_spec, strip_weights
+from petinfer.session.protobuf import field
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx.numpy_helper")
@@ -133,3 +135,70 @@ def test_a_file_of_ones_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "erased.onnx").write_bytes(b"\xff" * 20_000_000)
     with pytest.raises(ModelError, match=r"erased\.onnx: not an ONNX model, or damaged"):
         Classifier(tmp_path / "erased.onnx")
+
+
+def onnx_file(path: Path, **metadata: str) -> Path:
+    """A file of metadata entries alone."""
+    path.write_bytes(
+        b"".join(field(14, field(1, key.encode()) + field(2, value.encode())) for key, value in metadata.items())
+    )
+    return path
+
+
+def test_a_description_is_read_without_onnxruntime(tmp_path: Path) -> None:
+    spec = read_spec(BUNDLED_MODEL)
+    assert (spec.labels, spec.precision, spec == Classifier().spec) == (("dog", "cat"), "int8", True)
+    other = onnx_file(tmp_path / "other.onnx", author="somebody", petinfer=spec.to_json(), licence="CC0")
+    assert read_spec(other) == spec
+
+
+def test_of_two_descriptions_the_last_counts(tmp_path: Path) -> None:
+    """As in onnxruntime."""
+    first, last = (replace(read_spec(BUNDLED_MODEL), orientation=orientation) for orientation in ("stored", "upright"))
+    path = onnx_file(tmp_path / "two.onnx", petinfer=first.to_json())
+    path.write_bytes(path.read_bytes() + onnx_file(tmp_path / "last.onnx", petinfer=last.to_json()).read_bytes())
+    assert read_spec(path) == last
+
+
+WRITE = "(check the path; python -m export writes model files)"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("absent.onnx", None, f"no such model file {WRITE}"),
+        ("folder", "folder", f"cannot be read: not a regular file {WRITE}"),
+        ("empty.onnx", b"", "not an ONNX model, or damaged (python -m export writes model files)"),
+        ("photo.onnx", b"\xff\xd8\xff\xe0", "not an ONNX model, or damaged (python -m export writes model files)"),
+        ("silent.onnx", field(14, field(1, b"other") + field(2, b"{}")),
+         "has no description for petinfer (python -m export writes model files)"),
+        ("latin.onnx", field(14, field(1, b"petinfer") + field(2, b"\xff")),
+         "not an ONNX model, or damaged (python -m export writes model files)"),
+        ("wrong.onnx", field(14, field(1, b"petinfer") + field(2, b"[]")),
+         "metadata is [], not a JSON object (export it again)"),
+        ("valueless.onnx", field(14, field(1, b"petinfer")), "its metadata is not JSON: Expecting value: line 1 column 1 "
+         "(char 0) (export it again)"),
+    ],
+)  # fmt: skip
+def test_a_file_without_a_description_is_refused_by_its_path(
+    name: str, content: bytes | str | None, problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_spec(path)
+    assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_a_replaced_file_has_another_identity(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    before = identity(tmp_path / "a")
+    assert identity(tmp_path / "a") == before
+    (tmp_path / "b").write_bytes(b"two")
+    (tmp_path / "b").replace(tmp_path / "a")
+    assert identity(tmp_path / "a") != before
+    with pytest.raises(ModelError, match="no such model file"):
+        identity(tmp_path / "b")
