@@ -302,8 +302,10 @@ def test_ctrl_c_before_the_end_of_the_first_epoch_saves_nothing(
 import os, signal, sys
 from fastai.vision.all import Callback, Learner
 class Interrupt(Callback):
-    order = -20
-    def before_batch(self): os.kill(os.getpid(), signal.SIGINT)
+    order, sent = -20, False
+    def before_batch(self):
+        if not self.sent: os.kill(os.getpid(), signal.SIGINT)
+        self.sent = True
 fine_tune = Learner.fine_tune
 def interrupted(self, *args, **kwargs):
     with self.added_cbs(Interrupt()): fine_tune(self, *args, **kwargs)
