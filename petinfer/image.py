@@ -53,7 +53,7 @@ SUFFIXES = frozenset(
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000
 MAX_PADDED_PIXELS = 2**27  # 400 MB; a strip of 65,535 x 1 px would be padded to 4 billion
-_PREFIX = 64  # bytes that tell a format
+_PREFIX = 64  # bytes, enough to recognise a format
 
 _ORIENTATION = 0x0112  # the EXIF entry
 _UPRIGHT = {

@@ -58,7 +58,7 @@ def users_of(package: str) -> set[str]:
     }
 
 
-def test_only_the_command_line_knows_click() -> None:
+def test_only_the_command_line_imports_click() -> None:
     assert {name.split("/")[0] for name in users_of("click")} == {"cli"}
     assert users_of("matplotlib") == {"bench/plot.py"}  # inside the function that draws
 
@@ -157,7 +157,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert run_python(f"import sys, petinfer; print({heavy} & set(sys.modules))") == "set()"
 
 
-def test_a_photo_leaves_nothing_behind_and_tells_nobody(cat_photo: Path, tmp_path: Path) -> None:
+def test_classifying_writes_nothing_to_the_home_folder(cat_photo: Path, tmp_path: Path) -> None:
     """By itself, onnxruntime would keep a device ID and a database of telemetry in the home folder."""
     kept = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in kept} | {"HOME": str(tmp_path)}

@@ -26,7 +26,7 @@ def classifier() -> Classifier:
     return Classifier()
 
 
-def test_the_bundled_model_knows_a_cat(classifier: Classifier, cat_photo: Path) -> None:
+def test_the_bundled_model_recognises_a_cat(classifier: Classifier, cat_photo: Path) -> None:
     prediction = classifier.predict(cat_photo)
     assert prediction.label == "cat"
     assert prediction.probability > 0.9
@@ -48,7 +48,7 @@ def test_a_batch_answers_as_its_photos_do_and_in_their_order(classifier: Classif
     assert [answer.probability for answer in batch] == pytest.approx([answer.probability for answer in alone], abs=1e-6)
 
 
-def test_a_bad_photo_never_costs_the_others(classifier: Classifier, cat_photo: Path) -> None:
+def test_a_bad_photo_does_not_affect_the_others(classifier: Classifier, cat_photo: Path) -> None:
     first, second, third = classifier.predict_stream([cat_photo, b"no photo", cat_photo])
     assert isinstance(second, PhotoError)
     assert first == third
@@ -78,7 +78,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_a_session_opened_early_is_used_by_the_classifier_it_was_opened_for() -> None:
+def test_a_session_opened_early_is_used_once_by_the_matching_classifier() -> None:
     open_early()
     (early,) = opening._opened_early.values()
     other = Classifier(threads=1) if available_cores() > 1 else Classifier(device="cpu")
@@ -140,7 +140,7 @@ def test_a_buffer_can_be_reused_in_a_stream(classifier: Classifier) -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_frames_of_an_animation_are_told_apart(classifier: Classifier, tmp_path: Path) -> None:
+def test_frames_of_an_animation_are_read_when_they_are_taken(classifier: Classifier, tmp_path: Path) -> None:
     """``ImageSequence.Iterator`` yields one image object again and again."""
     frames = [Image.new("RGB", (50, 50), (12 * i, 250 - 12 * i, 90)) for i in range(20)]
     frames[0].save(tmp_path / "frames.png", save_all=True, append_images=frames[1:])
@@ -165,11 +165,11 @@ def test_leaving_a_stream_early_decodes_no_more_photos(classifier: Classifier, c
     assert taken <= 16
 
 
-def test_a_batch_of_none_is_empty(classifier: Classifier) -> None:
+def test_an_empty_batch_has_no_predictions(classifier: Classifier) -> None:
     assert classifier.predict_batch([]) == []
 
 
-def test_orientation_is_the_models_unless_told(lying_photo: Path) -> None:
+def test_orientation_is_the_models_unless_given(lying_photo: Path) -> None:
     assert Classifier().predict(lying_photo).orientation == "upright"
     assert Classifier(orientation="stored").predict(lying_photo).orientation == "stored"
     with pytest.raises(ValueError, match="orientation: 'sideways' is not one of stored, upright"):
@@ -189,12 +189,12 @@ def test_the_session_runs_what_was_asked_for() -> None:
     assert classifier.session.get_session_options().intra_op_num_threads == 1
 
 
-def test_a_batch_that_the_network_does_not_take_is_told(classifier: Classifier) -> None:
+def test_a_batch_of_another_shape_is_refused(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match=r"batch: float32 \[1, 2, 2, 3\] is not uint8 \[photos, 224, 224, 3\]"):
         classifier.run(np.zeros((1, 2, 2, 3), np.float32))
 
 
-def test_one_photo_is_no_batch(classifier: Classifier, cat_photo: Path) -> None:
+def test_one_photo_is_not_a_batch(classifier: Classifier, cat_photo: Path) -> None:
     content = cat_photo.read_bytes()
     image, array = Image.new("RGB", (8, 8)), np.zeros((8, 8, 3), np.uint8)
     for photo in (str(cat_photo), cat_photo, content, bytearray(content), io.BytesIO(content), image, array):
@@ -204,19 +204,19 @@ def test_one_photo_is_no_batch(classifier: Classifier, cat_photo: Path) -> None:
             classifier.predict_stream(photo)
 
 
-def test_a_missing_model_is_told(tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model file"):
         Classifier(tmp_path / "none.onnx")
 
 
-def test_a_damaged_model_is_told(tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(BUNDLED_MODEL.read_bytes()[:100_000])
     with pytest.raises(ModelError, match=r"half\.onnx: not an ONNX model, or damaged"):
         Classifier(path)
 
 
-def test_a_model_that_does_not_describe_itself_is_told(tmp_path: Path) -> None:
+def test_a_model_without_a_description_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     del model.metadata_props[:]
@@ -225,7 +225,7 @@ def test_a_model_that_does_not_describe_itself_is_told(tmp_path: Path) -> None:
         Classifier(tmp_path / "silent.onnx")
 
 
-def test_a_description_that_contradicts_the_graph_is_told(tmp_path: Path) -> None:
+def test_a_description_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")

@@ -105,7 +105,7 @@ def test_an_error_in_the_table_goes_to_standard_error(folder: Path) -> None:
         (["classify", "--json", "--device", "abacus", "x.jpg"], "Error: --device: 'abacus' is unknown"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
+def test_a_usage_model_or_device_error_is_one_line_and_exit_2(arguments: list[str], message: str) -> None:
     result = petinfer(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr and "Traceback" not in result.stderr
@@ -117,7 +117,7 @@ def test_a_folder_without_photos_is_exit_2(tmp_path: Path) -> None:
     assert "no photos in this folder" in result.stderr
 
 
-def test_an_empty_folder_beside_a_photo_has_its_record(cat_photo: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_next_to_a_photo_has_its_record(cat_photo: Path, tmp_path: Path) -> None:
     result = petinfer("classify", "--jsonl", tmp_path, cat_photo)
     assert [json.loads(line).get("error") for line in result.stdout.splitlines()] == [
         f"{tmp_path}: a folder without photos, or that cannot be read (give photos)",
@@ -152,7 +152,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[b
 
 
 @pytest.mark.parametrize("options", [[], ["--threads", "1"], ["--fast-decode", "--upright"]])
-def test_the_process_answers_as_the_command(options: list[str], lying_photo: Path) -> None:
+def test_the_process_answers_as_the_command_does(options: list[str], lying_photo: Path) -> None:
     """It opens the session before it knows the options, or decodes the photo before it has the session."""
     done = run("classify", "--json", *options, lying_photo)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -160,7 +160,7 @@ def test_the_process_answers_as_the_command(options: list[str], lying_photo: Pat
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 1), (["--threads", "0"], 2), (["--model", "none.onnx"], 2)])
-def test_the_process_tells_errors_as_the_command(options: list[str], status: int, tmp_path: Path) -> None:
+def test_the_process_reports_errors_as_the_command_does(options: list[str], status: int, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"no photo")
     done = run("classify", tmp_path / "photo.jpg", *options)
     assert (done.returncode, done.stdout) == (status, b"")
@@ -197,9 +197,7 @@ run()
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--jsonl"], ["--csv"]])
-def test_a_name_that_the_terminal_cannot_print_costs_no_answer(
-    form: list[str], cat_photo: Path, tmp_path: Path
-) -> None:
+def test_a_name_that_the_terminal_cannot_print_is_escaped(form: list[str], cat_photo: Path, tmp_path: Path) -> None:
     names = [tmp_path / "emoji 😀.jpg", tmp_path / "plain.jpg"]
     for name in names:
         shutil.copy(cat_photo, name)
@@ -272,7 +270,7 @@ def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
-def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_the_progress(cat_photo: Path, tmp_path: Path) -> None:
     import pty
 
     screen, terminal = pty.openpty()
@@ -292,7 +290,7 @@ def test_who_watches_a_terminal_sees_how_far_a_folder_is(cat_photo: Path, tmp_pa
     assert "3/3" in os.read(screen, 10_000).decode()
 
 
-def test_bench_tells_each_step_and_what_ran(cat_photo: Path) -> None:
+def test_bench_reports_each_step_and_the_device(cat_photo: Path) -> None:
     content = json.loads(petinfer("bench", cat_photo, "--json", "--queries", 3, "--duration", 0, "--threads", 1).stdout)
     assert (content["photo"], content["answer"]["label"]) == (str(cat_photo), "cat")
     assert (content["provider"], content["threads"], content["precision"]) == ("CPUExecutionProvider", 1, "int8")

@@ -16,23 +16,23 @@ from petinfer.session.threads import available_cores, cgroup_quotas
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4096])
-def test_threads_that_cannot_be_had_are_told(threads: int) -> None:
+def test_more_threads_than_cores_are_refused(threads: int) -> None:
     with pytest.raises(DeviceError, match=rf"threads: {threads} requested, \d+ available"):
         Classifier(threads=threads)
 
 
-def test_an_unknown_device_is_told() -> None:
+def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(DeviceError, match="device: 'abacus' is unknown"):
         Classifier(device="abacus")
 
 
-def test_a_device_that_is_not_there_is_told_and_nothing_falls_back() -> None:
+def test_a_device_that_is_not_installed_is_refused_without_fallback() -> None:
     for device in set(DEVICES) - set(available_devices()):
         with pytest.raises(DeviceError, match=f"device {device}: this onnxruntime has no {DEVICES[device].provider}"):
             Classifier(device=device)
 
 
-def test_auto_ends_on_the_processor_where_there_is_nothing_else() -> None:
+def test_auto_uses_the_cpu_where_nothing_else_is_installed() -> None:
     if set(available_devices()) & set(AUTO) != {"cpu"}:
         pytest.skip(f"other devices are installed here: {available_devices()}")
     assert Classifier(device="auto").provider == "CPUExecutionProvider"
@@ -80,7 +80,7 @@ def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
     ("version", "microseconds"),
     [("1.22.0", None), ("1.25.1", None), ("1.26.0", "20"), ("1.30rc1", "20"), ("2.0.0", "20")],
 )
-def test_a_thread_that_waits_spins_for_a_moment_or_not_at_all(
+def test_threads_spin_for_20_microseconds_or_not_at_all(
     version: str, microseconds: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where onnxruntime does not know the moment, it would spin for a millisecond."""
@@ -90,7 +90,7 @@ def test_a_thread_that_waits_spins_for_a_moment_or_not_at_all(
     assert {name: options.get_session_config_entry(f"session.intra_op.{name}") for name in expected} == expected
 
 
-def test_auto_tries_devices_that_are_known_and_the_processor_last() -> None:
+def test_auto_tries_known_devices_and_the_cpu_last() -> None:
     assert set(AUTO) <= set(DEVICES)
     assert AUTO[-1] == "cpu"
 
@@ -103,7 +103,7 @@ def forget_plug_ins() -> Iterator[None]:
         del sys.modules[name]
 
 
-def test_a_plug_in_whose_library_is_damaged_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_with_a_damaged_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "onnxruntime_ep_webgpu"
     package.mkdir()
     (package / "__init__.py").write_text(f"def get_library_path():\n    return {str(package / 'library.so')!r}\n")
@@ -114,7 +114,7 @@ def test_a_plug_in_whose_library_is_damaged_is_told(tmp_path: Path, monkeypatch:
         Classifier(device="webgpu")
 
 
-def test_auto_passes_over_a_plug_in_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_a_plug_in_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "onnxruntime_ep_openvino"
     package.mkdir()
     (package / "__init__.py").write_text("raise OSError('libtbb.so.12: cannot open shared object file')\n")
@@ -125,7 +125,7 @@ def test_auto_passes_over_a_plug_in_that_cannot_be_loaded(tmp_path: Path, monkey
         Classifier(device="openvino")
 
 
-def test_a_damaged_model_is_told_on_every_device(tmp_path: Path) -> None:
+def test_a_damaged_model_is_refused_on_every_device(tmp_path: Path) -> None:
     (tmp_path / "damaged.onnx").write_bytes(b"no model")
     for device in ("auto", "cpu"):
         with pytest.raises(ModelError, match=r"damaged\.onnx: not an ONNX model, or damaged"):

@@ -27,11 +27,11 @@ def fastai_pixels(photo: object, resize: Any = None) -> NDArray[np.uint8]:
     return np.asarray((resize or fastai.Resize(224))(fastai.PILImage.create(photo), split_idx=1))
 
 
-def test_the_widths_where_the_floating_point_expression_matters_are_known() -> None:
+def test_the_crop_differs_from_the_minimum_at_143_widths() -> None:
     assert (len(TRAP_WIDTHS), TRAP_WIDTHS[:5]) == (143, [61, 115, 122, 230, 237])
 
 
-def test_pixels_equal_fastais_at_every_width_where_the_crop_is_a_pixel_off() -> None:
+def test_pixels_equal_fastais_at_the_widths_where_the_crop_differs() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6007, 6000, 3), np.uint8))
     for width in TRAP_WIDTHS:
         for size in ((width, width + 7), (width, 3 * width)):
@@ -40,11 +40,11 @@ def test_pixels_equal_fastais_at_every_width_where_the_crop_is_a_pixel_off() -> 
                 assert np.array_equal(pixels(photo, SQUARE, "stored"), fastai_pixels(photo)), size
 
 
-def test_pixels_equal_fastais_on_every_photo_and_without_fastai_in_the_process(pets: Path) -> None:
+def test_pixels_equal_fastais_on_every_photo_also_without_fastai(pets: Path) -> None:
     photos = sorted((pets / "test").glob("*.jpg"))
     expected = [hashlib.sha256(fastai_pixels(photo).tobytes()).hexdigest() for photo in photos]
-    beside = [hashlib.sha256(pixels(photo, SQUARE, "stored").tobytes()).hexdigest() for photo in photos]
-    assert beside == expected
+    here = [hashlib.sha256(pixels(photo, SQUARE, "stored").tobytes()).hexdigest() for photo in photos]
+    assert here == expected
     code = """
 import hashlib, sys
 from pathlib import Path
@@ -61,6 +61,6 @@ assert "fastai" not in sys.modules and "torch" not in sys.modules
     assert alone.stdout.split() == expected
 
 
-def test_a_lying_photo_is_stored_as_fastai_sees_it(lying_photo: Path) -> None:
+def test_stored_pixels_of_a_turned_photo_are_fastais(lying_photo: Path) -> None:
     assert np.array_equal(pixels(lying_photo, SQUARE, "stored"), fastai_pixels(lying_photo))
     assert not np.array_equal(pixels(lying_photo, SQUARE, "upright"), fastai_pixels(lying_photo))

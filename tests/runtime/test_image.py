@@ -30,7 +30,7 @@ def test_a_photo_becomes_the_square_that_the_network_sees(cat_photo: Path) -> No
     assert (found.dtype, found.shape) == (np.uint8, (224, 224, 3))
 
 
-def test_every_door_gives_the_same_pixels(cat_photo: Path) -> None:
+def test_every_type_of_photo_gives_the_same_pixels(cat_photo: Path) -> None:
     expected = pixels(cat_photo, SQUARE, "stored")
     with Image.open(cat_photo) as image:
         array = np.asarray(image.convert("RGB"))
@@ -90,20 +90,20 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
         (b"\x89PNG\r\n\x1a\n" + bytes(60), "photo: damaged, its header cannot be read (check the file)"),
     ],
 )
-def test_what_is_no_photo_is_told_in_one_line(photo: object, message: str) -> None:
+def test_what_is_not_a_photo_is_refused_in_one_line(photo: object, message: str) -> None:
     with pytest.raises(PhotoError) as caught:
         pixels(photo, SQUARE, "stored")  # type: ignore[arg-type]
     assert str(caught.value) == message
 
 
-def test_a_truncated_photo_is_told(cat_photo: Path, tmp_path: Path) -> None:
+def test_a_truncated_photo_is_refused(cat_photo: Path, tmp_path: Path) -> None:
     half = tmp_path / "half.jpg"
     half.write_bytes(cat_photo.read_bytes()[:20000])
     with pytest.raises(PhotoError, match=r"half.jpg: cannot be read: image file is truncated"):
         pixels(half, SQUARE, "stored")
 
 
-def test_a_folder_is_no_photo(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_photo(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="cannot be read"):
         pixels(tmp_path, SQUARE, "stored")
 
@@ -121,7 +121,7 @@ def test_a_photo_that_is_decoded_already_keeps_its_name(tmp_path: Path) -> None:
         pixels(decode(tmp_path / "strip.png"), Resize(224, 224, "pad"), "stored")
 
 
-def test_one_odd_exif_entry_costs_neither_the_photo_nor_its_turn(lying_photo: Path, tmp_path: Path) -> None:
+def test_an_invalid_exif_entry_affects_neither_photo_nor_turn(lying_photo: Path, tmp_path: Path) -> None:
     """A number where EXIF has a text: Pillow's own exif_transpose, which writes the block anew, fails on it."""
     text = {"<": b"\x0f\x01\x02\x00\x04\x00\x00\x00", ">": b"\x01\x0f\x00\x02\x00\x00\x00\x04"}
     number = {"<": b"\x0f\x01\x0b\x00\x01\x00\x00\x00", ">": b"\x01\x0f\x00\x0b\x00\x00\x00\x01"}

@@ -34,11 +34,11 @@ def latency(totals: list[float]) -> Latency:
     return Latency(np.array([[0, 0, 0, total] for total in totals]) / 1000, 1.0)
 
 
-def test_mlperfs_quick_setting_of_64_queries_allows_one_to_be_slower() -> None:
+def test_mlperfs_quick_setting_of_64_queries_allows_one_slower_query() -> None:
     assert [over_latencies_allowed(n) for n in (43, 44, 63, 64, 1000)] == [None, 0, 0, 1, 78]
 
 
-def test_many_queries_are_no_problem() -> None:
+def test_the_bound_is_computed_for_many_queries() -> None:
     assert over_latencies_allowed(20_000) == 1901
 
 
@@ -68,7 +68,7 @@ def test_the_description_names_what_ran() -> None:
     assert len(about["sha256"]) == 64 and about["processor"]
 
 
-def test_a_cold_start_is_told_by_its_parts(cat_photo: Path) -> None:
+def test_a_cold_start_has_its_parts(cat_photo: Path) -> None:
     assert list(cold_start(cat_photo, Classifier(threads=1), processes=1)) == [
         "process",
         "import",
@@ -105,7 +105,7 @@ def test_samples_are_written_as_csv_and_drawn(cat_photo: Path, tmp_path: Path) -
     assert Image.open(tmp_path / "latency.png").size == (1080, 432)
 
 
-def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: Path, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_is_refused_before_measuring(cat_photo: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     for options, problem in (
         (["--plot", str(tmp_path / "absent" / "latency.png")], "its folder does not exist"),
@@ -116,7 +116,7 @@ def test_what_cannot_be_written_in_the_end_is_told_at_the_beginning(cat_photo: P
         assert result.exit_code == 2 and problem in result.stderr
 
 
-def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_models_with_one_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     same, other = tmp_path / "a" / "model-int8.onnx", tmp_path / "b" / "model-int8.onnx"
     assert distinct_names([same, other]) == ["a/model-int8.onnx", "b/model-int8.onnx"]
     assert distinct_names([same, tmp_path / "a" / "model-fp32.onnx"]) == ["model-int8.onnx", "model-fp32.onnx"]

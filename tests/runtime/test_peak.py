@@ -41,7 +41,7 @@ def test_the_floor_is_the_networks_work_at_the_peak() -> None:
     assert found["share"] == pytest.approx(found["floor"] / 500)
 
 
-def test_a_file_that_does_not_tell_its_work_has_no_roofline() -> None:
+def test_a_file_without_its_number_of_operations_has_no_roofline() -> None:
     classifier = Classifier(threads=1)
     classifier.spec = dataclasses.replace(classifier.spec, origin={})
     assert roofline(classifier, Latency(np.zeros((1, 4)), 1.0)) is None

@@ -73,7 +73,7 @@ def changed(**entries: object) -> str:
         ),
     ],
 )
-def test_a_wrong_description_is_told_by_its_entry(text: str, message: str) -> None:
+def test_a_wrong_description_is_refused_by_its_entry(text: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
         Spec.from_json(text)
     assert message in str(caught.value)

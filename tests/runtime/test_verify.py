@@ -106,7 +106,7 @@ def test_each_break_is_caught(what: str, exported: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["passed"]) == (1, False), done.stderr
 
 
-def test_another_jpeg_decoder_is_told_apart_from_a_wrong_resize(exported: Path) -> None:
+def test_another_jpeg_decoder_is_a_note_and_not_a_failure(exported: Path) -> None:
     """A decoder that rounds otherwise: some pixels of the JPEGs are one off."""
     run = """
 from PIL import Image
@@ -125,7 +125,7 @@ main()
     assert all(check["photo"].endswith(".jpg") for check in found["checks"] if not check["pixels_equal"])
 
 
-def test_a_model_without_golden_answers_is_told(tmp_path: Path) -> None:
+def test_a_model_without_golden_answers_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
