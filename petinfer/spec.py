@@ -87,6 +87,8 @@ class Spec:
         _check_one_of("precision", self.precision, PRECISIONS)
         if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
             raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more texts (export it again)")
+        if controlled := [label for label in self.labels if re.search(r"[\0-\x1f\x7f-\x9f]", label)]:
+            raise ModelError(f"model: label {controlled[0]!r} contains control characters (rename it, export it again)")
         if not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):
             raise ModelError(f"model: sha256 is {self.sha256!r}, not 64 hex digits (export it again)")
         if len(set(self.labels)) < len(self.labels):

@@ -16,6 +16,7 @@ from ..errors import ModelError
 from ..spec import METADATA_KEY, Spec
 from .protobuf import field, fields, number
 
+MAX_DESCRIPTION = 2**24  # bytes; the bundled model's takes 6,000
 LARGE = 2**12  # bytes from which on a tensor is replaced by a reference
 _GRAPH, _METADATA_PROPS = 7, 14  # fields of onnx.ModelProto
 _INITIALIZER = 5  # of onnx.GraphProto
@@ -49,6 +50,9 @@ def read_spec(path: Path) -> Spec:
     try:
         with _mapped(path) as data:
             for found, _, payload, end in fields(data, 0, len(data)):
+                if found == _METADATA_PROPS and end - payload > MAX_DESCRIPTION:
+                    problem = f"a metadata entry of {(end - payload) / 1e6:,.0f} MB, over the limit"
+                    raise ModelError(f"{path}: {problem} (python -m export writes model files)")
                 if found == _METADATA_PROPS:
                     pair = {key: data[begin:after] for key, _, begin, after in fields(data, payload, end)}
                     if pair.get(_KEY) == METADATA_KEY.encode():

@@ -193,6 +193,12 @@ def test_a_file_without_a_description_is_refused_by_its_path(
     assert str(caught.value) == f"{path}: {problem}"
 
 
+def test_a_description_of_100_megabytes_is_refused(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "huge.onnx", petinfer=" " * 10**8)
+    with pytest.raises(ModelError, match=r"huge\.onnx: a metadata entry of 100 MB, over the limit"):
+        read_spec(path)
+
+
 def test_a_replaced_file_has_another_identity(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     before = identity(tmp_path / "a")

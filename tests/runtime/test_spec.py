@@ -47,6 +47,7 @@ def changed(**entries: object) -> str:
         (changed(labels=["cat"]), "labels are ['cat'], not two or more texts"),
         (changed(labels="cat dog"), "labels are 'cat dog', not a list"),
         (changed(labels=["cat", "cat"]), "labels ['cat', 'cat'] contain a class twice"),
+        (changed(labels=["cat", "do\x1b[2Jg"]), "label 'do\\x1b[2Jg' contains control characters"),
         (changed(orientation="sideways"), "orientation is 'sideways', not one of stored, upright"),
         (changed(precision="int4"), "precision is 'int4', not one of fp32, fp16, int8"),
         (changed(sha256=""), "sha256 is '', not 64 hex digits"),
