@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -89,6 +90,10 @@ def open_session(key: SessionKey) -> onnxruntime.InferenceSession:
         ModelError: the CPU cannot load the file, or it was replaced since the key was made.
         DeviceError: the device is unknown, not installed, or cannot run the whole model.
     """
+    if sys.platform == "win32":  # where ORT_DISABLE_TELEMETRY has no effect
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
     session = _open_first(key) if key.device == "auto" else _open(key, key.device)
     _sessions.add(session)
     if identity(key.path) != key.file:
