@@ -193,10 +193,16 @@ def _print_latency(name: str, classifier: Classifier, latency: Latency) -> None:
     if (bound := latency.p90_bound()) is not None:
         click.echo(f"the 90th percentile is below {bound:.2f} ms with 99 % confidence")
     if roof := roofline(classifier, latency):
-        peak = f"{roof['peak_gmacs']:.0f} GMAC/s in a large matrix product"
-        click.echo(
-            f"at this machine's peak, {peak}, inference would take {roof['floor']:.2f} ms: {roof['share']:.2f} of its time"
-        )
+        click.echo(_peak_sentence(roof))
+
+
+def _peak_sentence(roof: dict[str, float]) -> str:
+    peak = f"{roof['peak_gmacs']:.0f} GMAC/s in a large matrix product"
+    if roof["share"] > 1:  # convolutions can reuse data better than that product does
+        return f"inference is faster than this machine's peak, {peak}, would allow: {roof['floor']:.2f} ms"
+    return (
+        f"at this machine's peak, {peak}, inference would take {roof['floor']:.2f} ms: {roof['share']:.2f} of its time"
+    )
 
 
 def _print_description(name: str, about: Record) -> None:
