@@ -169,13 +169,13 @@ class Distillation(Callback):
             self.labeller = nn.Linear(_CHANNELS[-1][0], self.dls.c, device=device)
             learning = [*self.projections.parameters(), *self.labeller.parameters()]
             self.teaching_opt = torch.optim.AdamW(learning, lr=1e-3)
-        self.normalize = next(f for f in self.dls.after_batch.fs if isinstance(f, Normalize))
+        self.photo_statistics = next(f for f in self.dls.after_batch.fs if isinstance(f, Normalize))
         self.mine = hook_outputs([self.learn.model[0][i] for i in _LAYERS], detach=False)
 
     def before_batch(self) -> None:
         """Run the teacher on a training batch."""
         if self.training:
-            self.theirs = self.teacher(_pixels(self.xb[0], self.normalize))
+            self.theirs = self.teacher(_pixels(self.xb[0], self.photo_statistics))
             self.projections.standardise_by(self.theirs)
 
     def after_loss(self) -> None:
