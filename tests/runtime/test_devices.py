@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_cpu_quotas_of_all_groups_above_count(
         (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mount" / name).write_text(content + "\n")
     assert cgroup_quotas(tmp_path / "cgroup", tmp_path / "mount") == quotas
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_cores_outside_the_affinity_do_not_count() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:

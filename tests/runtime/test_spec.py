@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -78,3 +79,21 @@ def test_a_wrong_description_is_refused_by_its_entry(text: str, message: str) ->
     with pytest.raises(ModelError) as caught:
         Spec.from_json(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [0, -1, 65536, 1.5, True, "224", None])
+def test_a_side_must_be_a_number_of_pixels(side: object) -> None:
+    for height, width in ((side, 8), (8, side)):
+        with pytest.raises(ModelError, match=re.escape(f"resize.size holds {side!r}, not a number of pixels")):
+            Resize(height, width)  # type: ignore[arg-type]
+
+
+def test_a_side_may_be_1_to_65535_pixels() -> None:
+    assert (Resize(1, 65535).height, Resize(65535, 1).height) == (1, 65535)
+
+
+@pytest.mark.parametrize("setting", [{"method": "zoom"}, {"padding": "wrap"}, {"resample": "cubic"}])
+def test_an_unknown_setting_of_the_resize_is_refused_by_name(setting: dict[str, str]) -> None:
+    ((name, value),) = setting.items()
+    with pytest.raises(ModelError, match=rf"model: resize\.{name} is '{value}', not one of "):
+        Resize(8, 8, **setting)
