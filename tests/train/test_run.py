@@ -26,7 +26,7 @@ from train.errors import TrainingError
 from train.recipe import Recipe
 from train.split import Split
 
-TIMEOUT = 300  # seconds, for one process
+TIMEOUT = 600  # seconds for one process, which takes 15 on two idle cores
 
 
 def train(out: Path, photos: Path, weights: Path, *more: object, epochs: int = 1) -> subprocess.Popen[str]:
