@@ -16,11 +16,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.__main__ import choose_photos
-from export.graph import export_graph
-from export.learner import load_original
-from export.parity import Parity, compare, softmax
-from export.quantize import Scheme, quantize
+from export.onnx_file.graph import export_graph
+from export.onnx_file.int8 import Scheme, quantize
+from export.options import Options
+from export.parity.compare import Parity, Reference, compare, softmax
+from export.photos import choose_photos
+from export.source.run import load_run
 from petinfer.bench.machine import processor_name
 from petinfer.image import pixels
 from petinfer.session.opening import session_options
@@ -58,20 +59,21 @@ HEADING = """\
 @click.option("--number", default=400, show_default=True, help="Validation photos to compare on.")
 def main(run: Path, data: Path | None, number: int) -> None:
     """Quantize the Learner of RUN with each scheme, and compare with its fp32 file."""
-    photos = choose_photos(run, data, None, None, None, 256, number)
-    original = load_original(run, photos.comparison[0])
-    calibration, images = (load_images(part, original.resize) for part in (photos.calibration, photos.comparison))
-    fp32 = export_graph(original)
+    photos = choose_photos(Options(run, data=data, calibration_photos=256, limit=number))
+    source = load_run(run, photos.comparison[0])
+    calibration, images = (load_images(part, source.resize) for part in (photos.calibration, photos.comparison))
+    fp32 = export_graph(source)
     sessions = {"fp32": open_session(fp32.SerializeToString())}
     for name, scheme in SCHEMES.items():
         print(name, file=sys.stderr)
         sessions[name] = open_session(quantize(fp32, calibration, scheme).SerializeToString())
     logits = {name: logits_of(session, images) for name, session in sessions.items()}
+    reference = Reference(photos.comparison, source.labels, logits["fp32"])
     seconds = measure_in_turns(sessions, images[:1])
     print(f"{processor_name()}, {available_cores()} threads; ", end="")
     print(f"{len(images)} validation photos, {len(calibration)} for calibration\n\n{HEADING}")
     for name in SCHEMES:
-        parity = compare(logits["fp32"], softmax(logits[name]), logits[name], photos.comparison, original.labels)
+        parity = compare(reference, softmax(logits[name]), logits[name])
         print(table_row(name, parity, median_ratio(seconds[name], seconds["fp32"])))
 
 

@@ -1,9 +1,14 @@
-"""What the export stage raises for a person to read: one line, ``<what>: <problem> (<remedy>)``."""
+"""The export stage's errors. Each message is one line: ``<what>: <problem> (<remedy>)``."""
 
 
 class ExportError(Exception):
-    """Nothing can be exported: no such Learner, or one that the runtime could not answer for. Exit code 2."""
+    """The source cannot be read, or petinfer could not answer as it does. Exit code 2."""
 
 
 class ParityError(Exception):
-    """The exported file does not answer as the Learner does; it was not put in place. Exit code 1."""
+    """A file does not answer as the Learner does and was not written. Exit code 1."""
+
+
+def one_line(error: BaseException, length: int = 300) -> str:
+    """A foreign exception's type and message on one line."""
+    return " ".join(f"{type(error).__name__} {error}".split())[:length]

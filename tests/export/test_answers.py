@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from fastai.vision.all import Learner, load_learner
+from fastai.vision.all import Learner
 
-import export.learner
+from export.source.pickled import load_learner
 from petinfer import Classifier
 
 
 def test_the_file_answers_what_learn_predict_answers(exported: Path, tiny_learner: Path, drawn_photos: Path) -> None:
-    learn: Learner = load_learner(tiny_learner, pickle_module=export.learner._Pickle)
+    learn: Learner = load_learner(tiny_learner)
     classifier = Classifier(exported / "model-fp32.onnx", orientation="stored")
     with learn.no_bar():
         for photo in sorted(drawn_photos.rglob("*.png")):

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
-from export import calibration
-from export.calibration import in_batches, measure_ranges
+from export.onnx_file import calibration
+from export.onnx_file.calibration import in_batches, measure_ranges
 
 SEEN = 12  # photos
 

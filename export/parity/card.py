@@ -1,4 +1,4 @@
-"""A model's card: what its own description says, for people."""
+"""A model's card: its description, for people."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def card(spec: Spec, path: Path) -> str:
 def _facts(spec: Spec, path: Path) -> list[str]:
     origin, resize = spec.origin, spec.resize
     rows = {
-        "answers": ", ".join(spec.labels) if len(spec.labels) <= 40 else f"{len(spec.labels)} classes",
+        "labels": ", ".join(spec.labels) if len(spec.labels) <= 40 else f"{len(spec.labels)} classes",
         "network": f"{origin.get('architecture', 'unknown')}, {spec.precision}",
         "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}",
-        "photos are looked at": spec.orientation,
+        "orientation": spec.orientation,
         "trained on": _photos(origin.get("photos", {})),
         "starting weights": _weights(origin.get("weights", {})),
         "settings": ", ".join(
@@ -28,9 +28,9 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         ),
         "made with": ", ".join(f"{name} {value}" for name, value in origin.get("versions", {}).items()),
         "made on": str(origin.get("date", "")),
-        "wrong": _score(spec.score),
-        "beside the Learner": _parity(spec.parity),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "errors": _score(spec.score),
+        "difference from the Learner": _parity(spec.parity),
+        "sha256 of the whole file": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
 
@@ -59,4 +59,5 @@ def _parity(parity: dict[str, Any]) -> str:
     if not parity:
         return ""
     moved, flips = parity["max_probability_difference"], parity["flips"]
-    return f"no probability differs by more than {moved:.1e}, {flips} decisions flipped, of {parity['photos']} photos"
+    share = f"; {parity['int8_share']:.1%} of the multiplications in int8" if "int8_share" in parity else ""
+    return f"at most {moved:.1e} in a probability, {flips} decisions flipped, on {parity['photos']} photos{share}"

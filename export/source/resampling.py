@@ -16,14 +16,15 @@ from fastai.vision.all import TensorImage
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import ExportError
+from ..errors import ExportError
 
 Matrix = NDArray[np.float32]
+Resampling = tuple[Matrix, Matrix]
 _NOTHING = 1e-4  # aug_transforms() at validation is grid_sample on its own grid: up to 5e-5 off the identity
 _EXACT = 2e-6
 
 
-def measure_resampling(transform: Any, height: int, width: int) -> tuple[Matrix, Matrix] | None:
+def measure_resampling(transform: Any, height: int, width: int) -> Resampling | None:
     """The matrices ``rows`` [out height, height] and ``columns`` [out width, width] of a batch transform at validation.
 
     Returns:

@@ -1,7 +1,7 @@
-"""A ResNet's first convolution, from space to depth: 4 x 4 over the 12 channels of 2 x 2 pixels, for 7 x 7 over 3.
+"""A ResNet's first convolution, from space to depth: 4 x 4 over the 12 channels of 2 x 2 pixels, in place of 7 x 7 over 3.
 
-The sums are the same, with a third more products, which are by zero; but onnxruntime's int8 kernels take channels four by four,
-and with three gather each window beforehand, which costs more.
+The sums are the same, with a third more products, all by zero. But onnxruntime's int8 kernels take channels four by four;
+with three channels they gather each window first, which costs more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLAIN = {
     "pads": [0, 0, 0, 0],
     "dilations": [1, 1],
     "group": 1,
-}  # what ONNX takes where nothing is said
+}  # ONNX's defaults
 _OVER_DEPTH = {"kernel_shape": [4, 4], "strides": [1, 1], "pads": [2, 2, 1, 1]}  # an eighth row and column come before
 
 
@@ -73,9 +73,10 @@ def _over_depth(weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def _gather_blocks(graph: GraphProto, transpose: NodeProto, height: int, width: int) -> None:
-    """Give to ``transpose`` [batch, height / 2, width / 2, 12] in place of [batch, height, width, 3].
+    """Make ``transpose`` read [batch, height / 2, width / 2, 12] in place of [batch, height, width, 3].
 
-    Every second row is laid beside the one before it. One transposition of five axes says the same, at three times the cost.
+    Every second row is put next to the one before it. One transposition of five axes would cost three times
+    as much.
     """
     shapes = {"rows_in_pairs": (-1, height // 2, 2, 3 * width), "pixels_in_pairs": (-1, height // 2, width // 2, 6)}
     graph.initializer.extend(onnx.numpy_helper.from_array(np.array(shape), name) for name, shape in shapes.items())

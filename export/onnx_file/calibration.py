@@ -120,8 +120,10 @@ def _histograms(
 def _histogram(values: NDArray[np.float32], extremes: _Extremes, method: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of absolute values for a percentile, of both signs for the entropy: as in onnxruntime's ``HistogramCollector``."""
     if method == "Percentile":
-        return np.histogram(np.abs(values), _BINS[method], (extremes.absolute_low, extremes.absolute_high))
-    return np.histogram(values, _BINS[method], (-extremes.absolute_high, extremes.absolute_high))
+        ends = (extremes.absolute_low, extremes.absolute_high)
+        return np.histogram(np.abs(values), _BINS[method], ends)  # type: ignore[arg-type]
+    ends = (-extremes.absolute_high, extremes.absolute_high)
+    return np.histogram(values, _BINS[method], ends)  # type: ignore[arg-type]
 
 
 def _thresholds(histograms: dict[str, tuple[Any, ...]], method: str, percentile: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.stem import space_to_depth
+from export.onnx_file.space_to_depth import space_to_depth
 
 
 class Network(nn.Module):

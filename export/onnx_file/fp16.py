@@ -1,4 +1,4 @@
-"""fp16 by onnxruntime's own converter; pixels are normalised in single precision, with constants rounded to half."""
+"""fp16 by onnxruntime's own converter; pixels are normalised in fp32."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in fp16, from the first convolution on; ``probabilities`` and ``logits`` are float32 as before."""
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in fp16, from the first convolution on; ``probabilities`` and ``logits`` stay float32."""
     nodes = list(model.graph.node)
     first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # weights that half precision rounds to 0
-        half: onnx.ModelProto = convert_float_to_float16(
+        warnings.simplefilter("ignore")  # weights that fp16 rounds to 0
+        fp16: onnx.ModelProto = convert_float_to_float16(
             copy.deepcopy(model),
             keep_io_types=True,
             op_block_list=["Softmax"],
             node_block_list=[node.name for node in nodes[:first]],
         )
-    return half
+    return fp16

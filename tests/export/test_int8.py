@@ -9,16 +9,16 @@ import onnx
 import onnx.numpy_helper
 import pytest
 
-from export.graph import export_graph, macs
-from export.half import to_half
-from export.learner import load_original
-from export.quantize import Scheme, pair_sums, quantize, saturating_weights
+from export.onnx_file.fp16 import to_fp16
+from export.onnx_file.graph import export_graph, macs
+from export.onnx_file.int8 import Scheme, pair_sums, quantize, saturating_weights
+from export.source.pickled import load_pickled
 from petinfer.classifier import BUNDLED_MODEL
 
 
 @pytest.fixture(scope="module")
 def fp32(tiny_learner: Path) -> onnx.ModelProto:
-    return export_graph(load_original(tiny_learner, tiny_learner))
+    return export_graph(load_pickled(tiny_learner))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def test_the_work_of_a_resnet34_is_that_of_the_literature(fp32: onnx.ModelProto)
 
 
 def test_half_precision_is_the_networks_and_answers_are_single(fp32: onnx.ModelProto) -> None:
-    half = to_half(fp32)
-    types = {init.name: init.data_type for init in half.graph.initializer}
-    convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
+    fp16 = to_fp16(fp32)
+    types = {init.name: init.data_type for init in fp16.graph.initializer}
+    convolutions = [node for node in fp16.graph.node if node.op_type == "Conv"]
     assert {types[node.input[1]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
-    assert [entry.type.tensor_type.elem_type for entry in half.graph.output] == [onnx.TensorProto.FLOAT] * 2
+    assert [entry.type.tensor_type.elem_type for entry in fp16.graph.output] == [onnx.TensorProto.FLOAT] * 2

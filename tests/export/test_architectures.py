@@ -22,16 +22,18 @@ from fastai.vision.all import (
     vision_learner,
 )
 
-from export.graph import export_graph, seal
-from export.learner import Original, load_original
-from export.parity import compare, file_answers, learner_logits
+from export.onnx_file.graph import export_graph
+from export.onnx_file.seal import seal
+from export.parity.compare import Reference, compare, file_answers
+from export.source.pickled import load_pickled
+from export.source.source_model import SourceModel, learner_logits
 from petinfer import Classifier
 from petinfer.spec import Spec
 
 WORDS = ["dog", "Ünïcödé 猫", "comma, quote ' and \"", "-1"]
 
 
-def learner(folder: Path, photos: Path, arch: object, **how: object) -> Original:
+def learner(folder: Path, photos: Path, arch: object, **how: object) -> SourceModel:
     """A Learner with random weights, of an odd number of odd labels, saved and loaded as anybody's."""
     torch.manual_seed(0)
     files = sorted(photos.glob("*.png"))
@@ -49,16 +51,16 @@ def learner(folder: Path, photos: Path, arch: object, **how: object) -> Original
             learn.model(learn.dls.one_batch()[0])
     learn.path = folder
     learn.export("export.pkl", pickle_module=cloudpickle)
-    return load_original(folder / "export.pkl", files[0])
+    return load_pickled(folder / "export.pkl")
 
 
-def assert_alike(original: Original, photos: Path, folder: Path) -> None:
+def assert_alike(source: SourceModel, photos: Path, folder: Path) -> None:
     """The file that is exported answers within 1e-5 of the Learner, on the drawn photos."""
     files = sorted(photos.glob("*.png"))[::4]
-    seal(export_graph(original), Spec(original.labels, original.resize), folder / "model.onnx")
-    reference = learner_logits(original, files)
+    seal(export_graph(source), Spec(source.labels, source.resize), folder / "model.onnx")
+    reference = learner_logits(source.learn, files)
     answers = file_answers(Classifier(folder / "model.onnx"), files)
-    parity = compare(reference, *answers, files, original.labels)
+    parity = compare(Reference(files, source.labels, reference), *answers)
     assert parity.probability_max <= 1e-5 and parity.flips == []
     assert np.ptp(reference, axis=0).max() > 1e-4  # the photos make a difference
 
@@ -68,21 +70,21 @@ ARCHITECTURES = [resnet18, resnet50, "convnext_tiny", "efficientnet_b0", "vit_ti
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda arch: getattr(arch, "__name__", arch))
 def test_an_architecture_is_exported(arch: object, drawn_photos: Path, tmp_path: Path) -> None:
-    original = learner(tmp_path, drawn_photos, arch)
-    assert original.labels == tuple(sorted(WORDS))
-    assert_alike(original, drawn_photos, tmp_path)
+    source = learner(tmp_path, drawn_photos, arch)
+    assert source.labels == tuple(sorted(WORDS))
+    assert_alike(source, drawn_photos, tmp_path)
 
 
 def test_presizing_goes_into_the_graph(drawn_photos: Path, tmp_path: Path) -> None:
     """The fastai book's ``Resize(460)``, then ``aug_transforms(size=224, min_scale=0.75)``."""
     tfms = [*aug_transforms(size=224, min_scale=0.75), Normalize.from_stats(*imagenet_stats, cuda=False)]
-    original = learner(tmp_path, drawn_photos, resnet18, item_tfms=Resize(460), batch_tfms=tfms)
-    assert (original.resize.height, original.resize.width) == (460, 460)
-    assert original.resampling is not None and original.resampling[0].shape == (224, 460)
-    assert_alike(original, drawn_photos, tmp_path)
+    source = learner(tmp_path, drawn_photos, resnet18, item_tfms=Resize(460), batch_tfms=tfms)
+    assert (source.resize.height, source.resize.width) == (460, 460)
+    assert source.resampling is not None and source.resampling[0].shape == (224, 460)
+    assert_alike(source, drawn_photos, tmp_path)
 
 
 def test_another_shape_and_no_statistics_are_exported(drawn_photos: Path, tmp_path: Path) -> None:
-    original = learner(tmp_path, drawn_photos, resnet18, item_tfms=Resize((96, 160), "pad", "border"), batch_tfms=None)
-    assert original.statistics is None
-    assert_alike(original, drawn_photos, tmp_path)
+    source = learner(tmp_path, drawn_photos, resnet18, item_tfms=Resize((96, 160), "pad", "border"), batch_tfms=None)
+    assert source.statistics is None
+    assert_alike(source, drawn_photos, tmp_path)

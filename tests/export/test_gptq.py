@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto, helper
 from torch.nn import functional
 
-from export.quantize import pair_sums
-from export.rounding import round_weights
+from export.onnx_file.gptq import round_weights
+from export.onnx_file.int8 import pair_sums
 
 GEOMETRY = {"strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2], "kernel_shape": [3, 2]}
 

@@ -1,8 +1,8 @@
 """Weights rounded to int8 so that they make up for each other on photos (GPTQ, arXiv 2210.17323).
 
-To the nearest step is best for each weight and not for the sum. For one output of a convolution the error is
-``d · H · d``, where ``d`` holds each weight's rounding and ``H`` how its inputs go together on photos: weights are rounded
-one after the other, and those that are still to come move by what undoes the most of the error so far.
+The nearest step is best for each weight, but not for their sum. The error of one output of a convolution is
+``d · H · d``, where ``d`` is each weight's rounding error and ``H`` how its inputs are correlated on photos. Weights are
+rounded one after the other, and the remaining ones move to undo as much of the error as they can.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DAMPING = 0.01  # of the mean diagonal, so that the inverse exists
 _BLOCK = 128  # weights whose corrections are applied to the rest together
 _WIDEST = 5000  # inputs; for more, the matrices do not fit into memory
 _MEMORY = 256_000_000  # bytes of matrices at a time
-_PLACES = 64  # of each photo, drawn at random, that show what goes together
+_PLACES = 64  # of each photo, drawn at random, that show how inputs are correlated
 
 
 def round_weights(
@@ -38,14 +38,13 @@ def round_weights(
     steps: dict[str, NDArray[np.float64]],
     progress: Progress = quietly,
 ) -> onnx.ModelProto:
-    """The model with the weights of its convolutions on int8's steps; grouped convolutions, and very wide ones,
-    are left as they are.
+    """The model with its convolutions' weights on int8's steps. Grouped and very wide convolutions are left as they are.
 
     Args:
         model: in fp32, its batch norms folded into the convolutions.
-        images: photos that show what goes together, uint8 [photos, height, width, 3].
+        images: calibration photos, uint8 [photos, height, width, 3].
         steps: the size of a step for each output channel of a weight, float64 [channels], by the weight's name.
-        progress: shows how far the work is.
+        progress: shows the progress.
     """
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
@@ -101,7 +100,7 @@ def _inputs_together(
 
 
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
-    """A session of the model that gives these tensors too, after the model's own outputs."""
+    """A session of the model that also outputs these tensors."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
@@ -111,8 +110,8 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.Inf
 
 
 def _windows(maps: Tensor, node: onnx.NodeProto, kernel: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """What a convolution multiplies with its weights, at some places of each photo: float32 [places, inputs], the inputs in
-    the order in which onnxruntime multiplies, place in the kernel, then channel.
+    """A convolution's inputs at some places of each photo, float32 [places, inputs], in the order in which onnxruntime
+    multiplies them: place in the kernel, then channel.
     """
     top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
     stride, dilation = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
@@ -150,7 +149,7 @@ def _round_in_turn(values: Tensor, upper: Tensor) -> None:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Thousands of small steps: on a busy machine threads would wait for each other thirty times as long as they work."""
+    """For thousands of small steps: with two threads on a busy machine they took thirty times as long."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -160,7 +159,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _allowed(steps: Tensor, neighbour: Tensor) -> Tensor:
-    """The nearest that a weight may have beside its neighbour, both in steps."""
+    """The nearest value that a weight may have next to its neighbour, both in steps."""
     return steps.clamp((-_PAIR - neighbour).clamp(-_MOST, 0), (_PAIR - neighbour).clamp(0, _MOST))
 
 

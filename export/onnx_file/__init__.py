@@ -1,0 +1,1 @@
+"""The network as one ONNX file: graph, precisions and description."""

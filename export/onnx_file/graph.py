@@ -1,0 +1,179 @@
+"""The network as an ONNX graph, whose input is a photo's pixels after the resize."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Any
+
+import onnx
+import torch
+from fastai.layers import AdaptiveConcatPool2d
+from fastai.layers import Flatten as FastaiFlatten
+from torch import Tensor, nn
+
+from ..errors import ExportError, one_line
+from ..source.preprocessing import Crop, Statistics
+from ..source.resampling import Resampling
+from ..source.source_model import SourceModel
+
+OPSET = 18
+
+
+class PixelsToAnswers(nn.Module):
+    """``image`` uint8 [batch, height, width, 3] → ``probabilities`` and ``logits``, float32 [batch, classes]."""
+
+    scale: Tensor
+    shift: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        width: int,
+        statistics: Statistics | None,
+        resampling: Resampling | None = None,
+        crop: Crop | None = None,
+    ) -> None:
+        super().__init__()
+        self.crop = crop
+        rows, columns = resampling or (None, None)
+        self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
+        self.register_buffer("columns", None if columns is None else torch.from_numpy(columns.T.copy()))
+        self.model = _with_plain_pooling(model)
+        mean, std = statistics or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same. They hold a
+        # whole line: onnxruntime takes many times as long to broadcast three values
+        self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).repeat(width))
+        self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Crop, normalise, resample where the Learner does, classify, softmax.
+
+        The Learner resamples before it normalises, which is the same: each result's weights sum to 1.
+        """
+        if self.crop is not None:
+            top, left = self.crop.top, self.crop.left
+            image = image[:, top : top + self.crop.height, left : left + self.crop.width]
+        lines = image.flatten(2).float() * self.scale + self.shift
+        pixels = lines.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+        if self.rows is not None and self.columns is not None:
+            pixels = self.rows @ pixels @ self.columns
+        logits = self.model(pixels)
+        return logits.softmax(1), logits
+
+
+class _GlobalConcatPool(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1)
+
+
+def _with_plain_pooling(model: nn.Module) -> nn.Module:
+    """Replace fastai's adaptive pooling, which would become a dozen nodes of arithmetic on shapes."""
+    for name, child in model.named_children():
+        if isinstance(child, AdaptiveConcatPool2d) and child.size == 1:
+            setattr(model, name, _GlobalConcatPool())
+        elif isinstance(child, FastaiFlatten):
+            setattr(model, name, nn.Flatten())
+        else:
+            _with_plain_pooling(child)
+    return model
+
+
+def export_graph(source: SourceModel) -> onnx.ModelProto:
+    """The fp32 model, checked, without its description.
+
+    Raises:
+        ExportError: torch cannot export the network.
+    """
+    try:
+        model = _export(source)
+        _remove_traces(model)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # torch's exporter raises anything
+        problem = f"torch cannot export it to ONNX: {one_line(error, 200)}"
+        raise ExportError(f"network: {problem} (use operators that torch.onnx supports)") from error
+    return model
+
+
+def _export(source: SourceModel) -> onnx.ModelProto:
+    height, width = source.resize.height, source.resize.width
+    network = PixelsToAnswers(
+        copy.deepcopy(source.learn.model),
+        source.crop.width if source.crop else width,
+        source.statistics,
+        source.resampling,
+        source.crop,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.zeros(2, height, width, 3, dtype=torch.uint8),),
+            input_names=["image"],
+            output_names=["probabilities", "logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def macs(model: onnx.ModelProto) -> int | None:
+    """Multiply-accumulates for one photo, in convolutions and matrix products: nearly all of the work. None if unknown."""
+    counts = macs_by_node(model)
+    return None if counts is None else sum(count for _, count in counts)
+
+
+def macs_by_node(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]] | None:
+    """The convolutions and matrix products with their multiply-accumulates for one photo; None if a shape is unknown."""
+    shapes = shapes_of(model)
+    counts = []
+    try:
+        for node in model.graph.node:
+            if node.op_type == "Conv":
+                counts.append((node, math.prod(shapes[node.input[1]]) * math.prod(shapes[node.output[0]][2:])))
+            elif node.op_type in ("Gemm", "MatMul"):
+                counts.append((node, math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]))
+    except (KeyError, IndexError):
+        return None
+    return counts
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Every tensor's shape, with 1 for the symbolic batch; a dequantized weight has that of its int8 values."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+    shapes |= {each.name: list(each.dims) for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes.setdefault(node.output[0], shapes[node.input[0]])
+    return shapes
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """A node's attribute; the operator's ``default`` where the node does not set it."""
+    return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def _remove_traces(model: onnx.ModelProto) -> None:
+    """Remove torch's notes on each node: stack traces with this machine's paths, a tenth of a megabyte."""
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+        *model.graph.initializer,
+    ):
+        del part.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""

@@ -1,0 +1,199 @@
+"""int8 by onnxruntime's QDQ quantizer: weights by channel, calibrated on photos.
+
+Processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and
+saturates: 2 · 255 · 127 does not fit. onnxruntime's ``reduce_range`` gives every weight 7 bits, which is
+enough for any two neighbours. Here a channel's scale is as fine as its own neighbours allow: no two of one sign sum to over
+128.
+
+A block of a ResNet adds to its input. What it adds is rounded; the sum is not, since its rounding would stay in all the
+blocks after it.
+``python -m benchmarks.quantization`` compares the schemes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from ..errors import ExportError, one_line
+from .calibration import Progress, logged_output, measure_ranges, quietly
+from .gptq import round_weights
+from .graph import macs_by_node, shapes_of
+from .space_to_depth import space_to_depth
+
+_QUANTIZED = ("Conv", "MaxPool", "Relu")  # the head, a thousandth of the work, stays in float
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a network is quantized."""
+
+    activations: str = "uint8"
+    weights: str = "int8"
+    weight_range: str = "pairs"  # pairs: no two neighbours saturate; 7 bits, 8 bits: each weight by itself
+    calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
+    percentile: float = 99.999
+    compensated: bool = True  # weights make up for each other's rounding; needs weight_range pairs
+    float_sums: bool = True  # sums of a block and its input stay in float
+    space_to_depth: bool = True  # a ResNet's first convolution goes over the channels of 2 x 2 pixels
+    float_ends: bool = False  # the first and the last convolution stay in float
+
+
+def quantize(
+    model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme | None = None, progress: Progress = quietly
+) -> onnx.ModelProto:
+    """The model in int8.
+
+    Args:
+        model: the fp32 model.
+        images: calibration photos through petinfer's own preprocessing, uint8 [photos, height, width, 3].
+        scheme: None takes `Scheme`'s defaults.
+        progress: shows the progress of the calibration.
+
+    Raises:
+        ExportError: onnxruntime cannot quantize the network.
+    """
+    scheme = scheme or Scheme()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            network = _fold(model, Path(folder))
+            if scheme.space_to_depth:
+                space_to_depth(network, *_pixel_size(network, images))
+            quantized = _quantize(network, images, scheme, progress, Path(folder))
+    except OSError:
+        raise
+    except Exception as error:  # onnxruntime's quantizer raises anything
+        problem = f"onnxruntime cannot quantize the network: {one_line(error, 200)}"
+        raise ExportError(f"int8: {problem} (give --precision fp32 --precision fp16)") from error
+    if scheme.float_sums:
+        _add_in_float(quantized)
+    return quantized
+
+
+def _fold(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The fp32 model with its batch norms folded into the convolutions."""
+    source, folded = folder / "fp32.onnx", folder / "folded.onnx"
+    onnx.save_model(model, str(source))
+    quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+    return onnx.load_model(str(folded))
+
+
+def _pixel_size(network: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of the pixels that the network transposes: those of the images, or of a crop."""
+    transpose = next((node for node in network.graph.node if node.op_type == "Transpose"), None)
+    shape = shapes_of(network).get(transpose.input[0]) if transpose else None
+    height, width = shape[1:3] if shape and len(shape) == 4 else images.shape[1:3]
+    return height, width
+
+
+def _quantize(
+    network: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme, progress: Progress, folder: Path
+) -> onnx.ModelProto:
+    in_float = _in_float(network, scheme)
+    ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
+    if scheme.compensated:
+        steps = {name: largest / 127 for name, largest in ranges.items()}
+        network = round_weights(network, images, steps, progress)
+    prepared, target = folder / "prepared.onnx", folder / "int8.onnx"
+    onnx.save_model(network, str(prepared))
+    operators = [*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"]
+    quantizer = QDQQuantizer(
+        load_model_with_shape_infer(prepared),
+        per_channel=True,
+        reduce_range=scheme.weight_range == "7 bits",
+        weight_qType=_TYPES[scheme.weights],
+        activation_qType=_TYPES[scheme.activations],
+        tensors_range=measure_ranges(prepared, operators, images, (scheme.calibration, scheme.percentile), progress),
+        nodes_to_quantize=[],
+        nodes_to_exclude=in_float,
+        op_types_to_quantize=operators,
+        extra_options={"TensorQuantOverrides": {name: _overrides(largest) for name, largest in ranges.items()}},
+    )
+    with logged_output():
+        quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(target))
+    return onnx.load_model(str(target))
+
+
+def int8_share(model: onnx.ModelProto) -> float | None:
+    """The share of the multiplications that a quantized model does in int8, 0 to 1; None if a shape is unknown."""
+    counts = macs_by_node(model)
+    if not counts:
+        return None
+    dequantized = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    in_int8 = sum(count for node, count in counts if set(node.input[:2]) <= dequantized)
+    return in_int8 / max(1, sum(count for _, count in counts))
+
+
+def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
+    """The names of the nodes that stay in float: the normalisation, and the ends if the scheme says so."""
+    weights = {each.name for each in network.graph.initializer}
+    names = [node.name for node in network.graph.node if node.op_type == "Add" and weights & set(node.input)]
+    return names + (_ends(network) if scheme.float_ends else [])
+
+
+def _add_in_float(model: onnx.ModelProto) -> None:
+    """Let a sum read an earlier sum in float, rather than as the convolutions read it, in int8."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = [_unrounded(name, producers) for name in node.input]
+
+
+def _unrounded(name: str, producers: dict[str, onnx.NodeProto]) -> str:
+    """The float sum behind a dequantized tensor; any other tensor is itself."""
+    given = producers.get(name)
+    if given is None or given.op_type != "DequantizeLinear" or given.input[0] not in producers:
+        return name
+    source = producers[given.input[0]].input[0]
+    return source if producers[source].op_type in ("Add", "Relu") else name
+
+
+def _ranges_by_pairs(model: onnx.ModelProto, in_float: list[str]) -> dict[str, NDArray[np.float64]]:
+    """The range of each convolution's channels, float64 [channels], so that their largest pair sums to 127 steps."""
+    weights = {init.name: init for init in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type == "Conv" and node.name not in in_float]
+    used = {node.input[1] for node in layers} & set(weights)
+    return {name: pair_sums(onnx.numpy_helper.to_array(weights[name])) for name in used}
+
+
+def _overrides(ranges: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The ranges of a weight's channels in the quantizer's format."""
+    return [{"axis": 0, "rmin": np.float32(-largest), "rmax": np.float32(largest)} for largest in ranges]
+
+
+def pair_sums(weights: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest sum of two neighbours of one sign in each output channel of a convolution, float64 [channels].
+
+    Neighbours are those in the order in which onnxruntime multiplies: place in the kernel, then input channel.
+    """
+    rows = np.moveaxis(weights, 1, -1).reshape(len(weights), -1).astype(np.float64)
+    pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+    sums: NDArray[np.float64] = np.maximum(pairs.clip(min=0).sum(2), -pairs.clip(max=0).sum(2)).max(1)
+    return sums
+
+
+def _ends(model: onnx.ModelProto) -> list[str]:
+    """The names of the first and the last convolution."""
+    layers = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    return [layers[0], layers[-1]]
+
+
+def saturating_weights(model: onnx.ModelProto) -> list[str]:
+    """Names of int8 weights with which two products of uint8 by int8 can leave 16 bits: 255 times over 128."""
+    weights = [
+        init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8 and len(init.dims) > 1
+    ]
+    return [init.name for init in weights if pair_sums(onnx.numpy_helper.to_array(init)).max() > 128]

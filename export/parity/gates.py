@@ -1,0 +1,60 @@
+"""How far a model file may be from its Learner, by precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .compare import Parity
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The tolerances of one precision."""
+
+    largest: float
+    """|Δ probability| of any photo; infinite for no limit."""
+    p99: float
+    """|Δ probability| of 99 % of the photos."""
+    flips: float
+    """Share of the decisions that may differ."""
+    margin: float = 0.0
+    """Decisions for which the Learner's margin is smaller may differ."""
+    torch_errors: float = 0.0
+    """A file this many times as far from float64 as torch itself in float32 passes, whatever the differences are."""
+    int8_share: float = 0.0
+    """Least share of the multiplications in int8."""
+
+    def failures(self, parity: Parity) -> list[str]:
+        """The goals that were missed; empty if the file passes."""
+        flips = sum(flip["margin"] > self.margin for flip in parity.flips) / parity.photos
+        measured = [("share of decisions flipped", flips, self.flips)]
+        if not self._is_exact(parity):
+            measured = [
+                ("largest |Δ probability|", parity.probability_max, self.largest),
+                ("99th percentile of |Δ probability|", parity.probability_p99, self.p99),
+                *measured,
+            ]
+        failures = [_failure(name, value, limit, "over") for name, value, limit in measured if not value <= limit]
+        if parity.int8_share is not None and not parity.int8_share >= self.int8_share:
+            failures.append(_failure("share of multiplications in int8", parity.int8_share, self.int8_share, "under"))
+        return failures
+
+    def _is_exact(self, parity: Parity) -> bool:
+        """Whether float32 itself is the limit: torch's own answers are as far from those in float64."""
+        if parity.file_error is None or parity.torch_error is None:
+            return False
+        return parity.file_error <= self.torch_errors * parity.torch_error
+
+
+GATES = {
+    "fp32": Gate(1e-5, 1e-5, 0.0, torch_errors=4),
+    "fp16": Gate(5e-3, 5e-3, 0.0, margin=0.02),
+    "int8": Gate(math.inf, 0.02, 0.002, int8_share=0.5),
+}
+
+
+def _failure(name: str, value: float, limit: float, relation: str) -> str:
+    """With as many digits as tell the value from its limit."""
+    digits = next((n for n in range(2, 17) if f"{value:.{n}g}" != f"{limit:.{n}g}"), 17)
+    return f"{name} is {value:.{digits}g}, {relation} {limit:.2g}"

@@ -1,0 +1,61 @@
+"""Golden answers: fastai's pixels for each golden photo, the Learner's answers and the file's. They travel in the file.
+
+The photos are in ``petinfer/golden``: scikit-image's Chelsea (CC0) in several formats, modes and shapes, and pictures made
+by code. Between them they cover every trap that DESIGN names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from fastai.vision.all import PILImage
+from numpy.typing import NDArray
+
+from petinfer import Classifier
+from petinfer.image import pixels
+from petinfer.spec import Golden
+from petinfer.verify import GOLDEN_PHOTOS
+
+from ..errors import ParityError
+from ..source.source_model import SourceModel, learner_logits
+from .compare import file_answers, softmax
+
+
+def learner_golden(source: SourceModel) -> dict[str, Golden]:
+    """fastai's pixels and the Learner's answers for each golden photo, by file name; the file's answers are still empty.
+
+    Raises:
+        ParityError: petinfer's pixels are not fastai's.
+    """
+    photos = sorted(path for path in GOLDEN_PHOTOS.iterdir() if path.is_file())
+    answers = softmax(learner_logits(source.learn, photos))
+    return {
+        photo.name: _golden(source, photo, tuple(answer))
+        for photo, answer in zip(photos, answers.tolist(), strict=True)
+    }
+
+
+def with_file_answers(golden: dict[str, Golden], classifier: Classifier) -> dict[str, Golden]:
+    """The golden answers with a file's own."""
+    probabilities, _ = file_answers(classifier, [GOLDEN_PHOTOS / name for name in golden])
+    return {
+        name: Golden(each.size, each.decoded, each.pixels, each.learner, tuple(answer))
+        for (name, each), answer in zip(golden.items(), probabilities.tolist(), strict=True)
+    }
+
+
+def _golden(source: SourceModel, photo: Path, learner: tuple[float, ...]) -> Golden:
+    decoded = PILImage.create(photo)
+    ours = pixels(photo, source.resize, "stored")
+    fastais = np.asarray(source.item_transform(decoded, split_idx=1))
+    if not np.array_equal(fastais, source.cropped(ours)):
+        raise ParityError(
+            f"{photo.name}: petinfer's pixels are not fastai's (install another version of Pillow or fastai)"
+        )
+    return Golden(decoded.size, _sha256(np.asarray(decoded)), _sha256(ours), learner, ())
+
+
+def _sha256(image: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

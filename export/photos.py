@@ -1,0 +1,128 @@
+"""The photos of an export: those that calibrate int8 and those that are compared, never the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from petinfer.folder import find_photos
+from petinfer.image import read
+
+from .errors import ExportError
+from .options import Options
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of an export, and how their labels are known."""
+
+    calibration: list[Path]
+    comparison: list[Path]
+    compared_on: str
+    truth: str | None
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Image files that were left out, by reason."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    truth: str
+    train: list[str]
+    valid: list[str]
+
+
+def choose_photos(options: Options) -> Photos:
+    """The photos that the options name. A run knows its photos; a pickled Learner needs ``--photos``.
+
+    Raises:
+        ExportError: the source does not exist, or there are too few photos.
+    """
+    run = _read_run(options.source) if options.source.is_dir() else None
+    if run is None and not options.source.is_file():
+        raise ExportError(f"{options.source}: no such run or Learner (python -m train makes a run)")
+    skipped: dict[str, int] = {}
+    comparison = _comparison(options, run, skipped)
+    calibration = _calibration(options, run, comparison, skipped)
+    calibration, comparison = _disjoint(calibration, comparison)
+    if "int8" in options.precisions and not (calibration and comparison):
+        raise ExportError(
+            "photos: one photo cannot both calibrate int8 and be compared (give more, or --precision fp32)"
+        )
+    return Photos(
+        evenly_spaced(calibration, options.calibration_photos),
+        evenly_spaced(comparison, options.limit),
+        options.photos.name if options.photos else "validation photos",
+        options.truth or (run.truth if run else None),
+        skipped,
+    )
+
+
+def require_readable(photos: Photos) -> None:
+    """Raise petinfer's PhotoError now, rather than fastai's after all the work."""
+    for photo in (*photos.comparison, *photos.calibration):
+        read(photo, "stored")
+
+
+def evenly_spaced(photos: Sequence[Path], number: int | None) -> list[Path]:
+    """At most ``number`` of the photos, evenly over the list; None means all."""
+    number = min(number or len(photos), len(photos))
+    return [photos[i * len(photos) // number] for i in range(number)]
+
+
+def _comparison(options: Options, run: _Run | None, skipped: dict[str, int]) -> list[Path]:
+    if options.photos:
+        return _photos_below(options.photos, skipped)
+    if run is None:
+        raise ExportError("photos: a pickled Learner does not contain its own (give a folder with --photos)")
+    return _photos_of(options.data or run.folder, run.valid)
+
+
+def _calibration(options: Options, run: _Run | None, comparison: list[Path], skipped: dict[str, int]) -> list[Path]:
+    if "int8" not in options.precisions:
+        return []
+    if options.calibrate:
+        return _photos_below(options.calibrate, skipped)
+    return _photos_of(options.data or run.folder, run.train) if run else comparison
+
+
+def _disjoint(calibration: list[Path], comparison: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Of the photos in both lists, every second one only calibrates, and the others are only compared."""
+    compared = {path.resolve() for path in comparison}
+    shared = [path.resolve() for path in calibration if path.resolve() in compared]
+    calibrating, comparing = set(shared[::2]), set(shared[1::2])
+    return (
+        [path for path in calibration if path.resolve() not in comparing],
+        [path for path in comparison if path.resolve() not in calibrating],
+    )
+
+
+def _read_run(folder: Path) -> _Run:
+    try:
+        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+        photos = Path(recipe["photos"].get("folder", ""))
+        return _Run(photos, recipe["settings"]["labels"], split["train"], split["valid"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"{folder}: not a finished run: {type(error).__name__} {error} (python -m train --out {folder} --resume)"
+        ) from error
+
+
+def _photos_below(folder: Path, skipped: dict[str, int]) -> list[Path]:
+    found = find_photos(str(folder))
+    skipped |= found.skipped
+    if not found.photos:
+        raise ExportError(f"{folder}: no photos (give another folder)")
+    return sorted(Path(photo) for photo in found.photos)
+
+
+def _photos_of(folder: Path, names: list[str]) -> list[Path]:
+    """The photos of a split."""
+    photos = [folder / name for name in names]
+    missing = next((path for path in photos if not path.is_file()), None)
+    if missing:
+        raise ExportError(f"{missing}: in the run's split but not there (give the photos' folder with --data)")
+    return photos

@@ -1,0 +1,221 @@
+"""The export: load the Learner, build the model files, compare them with it, and write those that pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+
+from petinfer import Classifier
+from petinfer.image import pixels
+from petinfer.spec import PRECISIONS, Golden, Spec
+
+from .atomic import write_atomically
+from .errors import ExportError, ParityError
+from .onnx_file.fp16 import to_fp16
+from .onnx_file.graph import export_graph, macs
+from .onnx_file.int8 import int8_share, quantize
+from .onnx_file.seal import seal
+from .options import Options
+from .parity.card import card
+from .parity.compare import Array, Parity, Reference, compare, file_answers
+from .parity.double import float64_errors
+from .parity.gates import GATES
+from .parity.golden import learner_golden, with_file_answers
+from .parity.report import page, table
+from .parity.turned import compare_turned
+from .photos import Photos, choose_photos, require_readable
+from .source.labels import true_classes
+from .source.pickled import load_pickled
+from .source.run import load_run
+from .source.source_model import SourceModel, learner_logits
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What every precision of an export shares."""
+
+    options: Options
+    photos: Photos
+    source: SourceModel
+    reference: Reference
+    golden: dict[str, Golden]
+    folder: Path
+    """Where the files are made, before those that pass are copied to ``options.out``."""
+
+
+def export(options: Options) -> None:
+    """Export, compare, and write the files that pass.
+
+    Raises:
+        ExportError: the source cannot be exported, or nothing can be written.
+        ParityError: a file does not answer as the Learner does; it was not written.
+    """
+    photos = choose_photos(options)
+    _require_writable(options.out)
+    require_readable(photos)
+    for reason, count in photos.skipped.items():
+        _say(f"skipped {count} image files: {reason}")
+    source = load_source(options, photos)
+    reference = _answer(source, photos)
+    try:
+        with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
+            _compare_and_write(_Export(options, photos, source, reference, learner_golden(source), Path(folder)))
+    except OSError as error:
+        place = error.filename or options.out
+        raise ExportError(f"{place}: {error.strerror or error} (free some space, or give another --out)") from error
+
+
+def load_source(options: Options, photos: Photos) -> SourceModel:
+    """The run or the pickled Learner, with the labels that the options give."""
+    if options.source.is_dir():
+        source = load_run(options.source, photos.comparison[0])
+    else:
+        _say(f"loading {options.source}: a pickle runs the code that it contains")
+        source = load_pickled(options.source)
+    named = source.with_labels(options.labels)
+    if options.labels:
+        _say(", ".join(f"{old} → {new}" for old, new in zip(source.labels, named.labels, strict=True)))
+    return named
+
+
+def _answer(source: SourceModel, photos: Photos) -> Reference:
+    """The Learner's answers, and the photos' labels where they are known."""
+    _say(f"the Learner classifies {len(photos.comparison)} photos")
+    truth = true_classes(photos.comparison, photos.truth, source.labels) if photos.truth else None
+    if truth and all(index is None for index in truth):
+        _say(f"no photo's {photos.truth} is a label: errors are not counted (--truth gives another way)")
+    return Reference(photos.comparison, source.labels, learner_logits(source.learn, photos.comparison), truth)
+
+
+def _compare_and_write(run: _Export) -> None:
+    fp32 = export_graph(run.source)
+    run = replace(run, source=replace(run.source, origin=run.source.origin | {"macs": macs(fp32)}))
+    parities: dict[str, Parity] = {}
+    for precision, model in _build(run, fp32):
+        parities[precision] = _finish(run, precision, model)
+        if precision == "fp32" and not run.options.allow_worse:
+            take_out_failures(parities, run.folder)  # at once: the other precisions take minutes
+    for line in table(parities):
+        click.echo(line)
+    refused = {} if run.options.allow_worse else take_out_failures(parities, run.folder)
+    _write_reports(run, parities)
+    _put_in_place(run, refused)
+    if refused:
+        raise ParityError(f"{'; '.join(refused.values())}: not written (--allow-worse keeps it; the file records it)")
+
+
+def _build(run: _Export, fp32: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """The model in each precision. fp32 is always compared: the others are made from it."""
+    yield "fp32", fp32
+    if "fp16" in run.options.precisions:
+        yield "fp16", to_fp16(fp32)
+    if "int8" in run.options.precisions:
+        _say(f"int8 is calibrated on {len(run.photos.calibration)} photos")
+        images = np.stack([pixels(photo, run.source.resize, "stored") for photo in run.photos.calibration])
+        yield "int8", quantize(fp32, images, progress=_progress)
+
+
+def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
+    """Write one model file, compare it through petinfer, and record the result in it."""
+    path = run.folder / f"model-{precision}.onnx"
+    spec = Spec(run.source.labels, run.source.resize, run.options.orientation, precision, run.source.origin)
+    seal(model, spec, path)
+    classifier = Classifier(path, device="cpu", orientation="stored")
+    probabilities, logits = file_answers(classifier, _progress(run.reference.photos, f"comparing {precision}"))
+    details = _details(run, precision, model, classifier, probabilities)
+    parity = replace(compare(run.reference, probabilities, logits), **details)
+    failures = GATES[precision].failures(parity)
+    spec = replace(
+        spec,
+        score=parity.score(run.photos.compared_on),
+        parity=parity.summary() | ({"allowed_worse": failures} if failures else {}),
+        golden=with_file_answers(run.golden, classifier),
+    )
+    del classifier  # Windows cannot replace a file that a session has mapped
+    seal(model, spec, path)
+    (run.folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
+    return parity
+
+
+def _details(
+    run: _Export, precision: str, model: onnx.ModelProto, classifier: Classifier, probabilities: Array
+) -> dict[str, Any]:
+    """What only one precision's comparison has: float64 and EXIF turns for fp32, the share and calibration of int8."""
+    if precision == "fp32":
+        errors = float64_errors(run.source, run.reference, probabilities) or (None, None)
+        turned = compare_turned(classifier, run.reference.photos, probabilities)
+        return {"file_error": errors[0], "torch_error": errors[1], "turned": turned}
+    if precision == "int8":
+        return {"int8_share": int8_share(model), "calibrated_on": len(run.photos.calibration)}
+    return {}
+
+
+def take_out_failures(parities: dict[str, Parity], folder: Path) -> dict[str, str]:
+    """Delete the files that exceed their tolerance; by precision, the goals that were missed.
+
+    Raises:
+        ParityError: fp32 is one of them, so that the network itself was exported wrongly: nothing is written.
+    """
+    refused = {}
+    for precision, parity in parities.items():
+        if failures := GATES[precision].failures(parity):
+            refused[precision] = f"{precision}: {'; '.join(failures)}"
+            for path in _files(folder, precision):
+                path.unlink()
+    if "fp32" in refused:
+        reasons = "; ".join(refused.values())
+        raise ParityError(f"{reasons}: no file is written (--allow-worse keeps them; the files record it)")
+    return refused
+
+
+def _write_reports(run: _Export, parities: dict[str, Parity]) -> None:
+    compared_on = f"{len(run.reference.photos)} photos, {run.photos.compared_on}"
+    (run.folder / "parity.html").write_text(page(parities, run.reference, compared_on), encoding="utf-8")
+    content = {precision: parity.as_json() for precision, parity in parities.items()}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (run.folder / "parity.json").write_text(text, encoding="utf-8")
+
+
+def _require_writable(out: Path) -> None:
+    """Raise now, rather than after all the work, if nothing can be written there."""
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ExportError(f"{out}: cannot be written to (give another --out)")
+
+
+def _put_in_place(run: _Export, refused: Iterable[str]) -> None:
+    """Copy the chosen files to ``out``, and delete an older file of a precision that was refused."""
+    out = run.options.out
+    out.mkdir(parents=True, exist_ok=True)
+    left_out = {path for name in PRECISIONS if name not in run.options.precisions for path in _files(run.folder, name)}
+    for path in sorted(set(run.folder.iterdir()) - left_out):
+        write_atomically(out / path.name, path.read_bytes())
+    for precision in refused:
+        for path in _files(out, precision):
+            path.unlink(missing_ok=True)
+    kept = [name for name in run.options.precisions if name not in refused]
+    _say(f"written to {out}: {', '.join([*(f'model-{name}.onnx' for name in kept), 'parity.html'])}")
+
+
+def _files(folder: Path, precision: str) -> tuple[Path, Path]:
+    return folder / f"model-{precision}.onnx", folder / f"card-{precision}.md"
+
+
+def _progress(items: Iterable[Any], title: str) -> Iterator[Any]:
+    """A progress bar on a terminal; elsewhere the title alone."""
+    with click.progressbar(items, label=title, file=sys.stderr) as bar:
+        yield from bar
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

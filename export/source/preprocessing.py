@@ -1,0 +1,126 @@
+"""What a Learner does to a photo at validation, read off the Learner; what petinfer cannot reproduce is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastai.vision.all import (
+    AffineCoordTfm,
+    IntToFloatTensor,
+    Learner,
+    Normalize,
+    PILImage,
+    RandomResizedCrop,
+    ToTensor,
+)
+from fastai.vision.all import Resize as FastaiResize
+from PIL import Image
+
+from petinfer.spec import Resize
+from petinfer.verify import GOLDEN_PHOTOS
+
+from ..errors import ExportError
+from .resampling import Resampling, measure_resampling
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of the resized pixels, px."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that happens to a photo between its file and the network."""
+
+    resize: Resize
+    crop: Crop | None
+    item_transform: Any
+    resampling: Resampling | None
+    statistics: Statistics | None
+
+
+def read_preprocessing(learn: Learner) -> Preprocessing:
+    """What validation photos go through.
+
+    Raises:
+        ExportError: something that petinfer cannot reproduce.
+    """
+    _require_rgb(learn)
+    transform = _item_transform_of(learn)
+    resize, crop = describe_item_transform(transform)
+    size = (crop.height, crop.width) if crop else (resize.height, resize.width)
+    return Preprocessing(resize, crop, transform, *_batch_transforms_of(learn, size))
+
+
+def _require_rgb(learn: Learner) -> None:
+    """Refuse a Learner of grey, RGBA or other images: a model file takes three channels, red, green and blue."""
+    photo = learn.dls.test_dl([GOLDEN_PHOTOS / "cat.jpg"], num_workers=0).dataset[0][0]
+    if not isinstance(photo, Image.Image):
+        raise ExportError(f"learner: it opens a photo as {type(photo).__name__}, not PILImage (train with ImageBlock)")
+    if photo.mode != PILImage._open_args["mode"]:
+        name = type(photo).__name__
+        raise ExportError(f"learner: it opens photos as {name} in mode {photo.mode}, not RGB (train with PILImage)")
+
+
+def _item_transform_of(learn: Learner) -> Any:
+    """The one transform that resizes."""
+    found = []
+    for transform in learn.dls.valid.after_item.fs:
+        if isinstance(transform, RandomResizedCrop) or (
+            isinstance(transform, FastaiResize) and transform.split_idx != 0
+        ):
+            found.append(transform)
+        elif not isinstance(transform, ToTensor) and transform.split_idx != 0:
+            name = type(transform).__name__
+            raise ExportError(f"learner: its item transform {name} cannot be reproduced (train with Resize alone)")
+    if len(found) != 1:
+        raise ExportError(f"learner: {len(found)} Resize transforms, one is needed (train with item_tfms=Resize(224))")
+    return found[0]
+
+
+def describe_item_transform(transform: Any) -> tuple[Resize, Crop | None]:
+    """fastai's ``Resize`` or ``RandomResizedCrop`` at validation, as a model file describes them.
+
+    fastai's sizes are (width, height).
+    """
+    width, height = transform.size
+    resample = Image.Resampling(transform.mode).name.lower()
+    if isinstance(transform, FastaiResize):
+        return Resize(height, width, str(transform.method), str(transform.pad_mode), resample), None
+    transform.before_call(Image.new("RGB", (8, 8)), 1)
+    across, down = transform.final_size  # of the whole photo, a margin wider than what is kept
+    crop = Crop((down - height) // 2, (across - width) // 2, height, width)
+    return Resize(down, across, "squish", "zeros", resample), crop if (across, down) != (width, height) else None
+
+
+def _batch_transforms_of(learn: Learner, size: tuple[int, int]) -> tuple[Resampling | None, Statistics | None]:
+    statistics: Statistics | None = None
+    resampling: Resampling | None = None
+    for transform in learn.dls.valid.after_batch.fs:
+        name = type(transform).__name__
+        if isinstance(transform, Normalize):
+            if statistics is not None:
+                raise ExportError("learner: it normalizes twice, by two Normalize transforms (train with one)")
+            statistics = (tuple(transform.mean.flatten().tolist()), tuple(transform.std.flatten().tolist()))
+        elif not _is_for_training(transform) and (matrices := measure_resampling(transform, *size)) is not None:
+            if statistics is not None:
+                raise ExportError(f"learner: its batch transform {name} resamples after Normalize (move it before)")
+            if resampling is not None:
+                raise ExportError(f"learner: its batch transform {name} is a second resampling (train with one)")
+            resampling = matrices
+    return resampling, statistics
+
+
+def _is_for_training(transform: Any) -> bool:
+    """Whether validation skips a transform. An AffineCoordTfm's ``split_idx`` is that of the last batch it saw."""
+    return isinstance(transform, IntToFloatTensor) or (
+        transform.split_idx == 0 and not isinstance(transform, AffineCoordTfm)
+    )
