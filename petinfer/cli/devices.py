@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .. import DeviceError, PetinferError
+from .inputs import in_options
 
 
 @click.command()
@@ -23,7 +24,7 @@ def devices(model: Path | None) -> None:
             rest = "" if device in AUTO else " (auto does not choose it: not measured by petinfer)"
             click.echo(f"{device:13} ready: {provider}{rest}")
         except DeviceError as error:
-            click.echo(f"{device:13} no: {str(error).partition(': ')[2]}")
+            click.echo(f"{device:13} no: {in_options(str(error)).partition(': ')[2]}")
     wheels = onnxruntime_wheels()
     if len(wheels) > 1:
         raise PetinferError(f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)")
