@@ -149,11 +149,8 @@ class _DispatchedTransform(fasttransform.Transform):  # type: ignore[misc]
     """A function as a transform, saved by fastai before 2.8."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        dispatches = {name: state.pop(name, None) for name in ("encodes", "decodes", "setups")}
-        enc, dec = (
-            each.functions() if isinstance(each, _Dispatch) else []
-            for each in (dispatches["encodes"], dispatches["decodes"])
-        )
+        old = {name: state.pop(name) for name, each in list(state.items()) if isinstance(each, _Dispatch)}
+        enc, dec = (old[name].functions() if name in old else [] for name in ("encodes", "decodes"))
         fasttransform.Transform.__init__(self, enc or None, dec or None)
         self.__dict__ |= state
 
@@ -161,17 +158,13 @@ class _DispatchedTransform(fasttransform.Transform):  # type: ignore[misc]
 class _ForeignCode:
     """The code of a function that another Python pickled by value."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
 
 def _make_code(*arguments: Any) -> Any:
     """``types.CodeType``, whose arguments change with Python's versions."""
     try:
         return types.CodeType(*arguments)
     except (TypeError, ValueError):
-        names = [each for each in arguments if isinstance(each, str)]
-        return _ForeignCode(names[1] if len(names) > 1 else "function")
+        return _ForeignCode()
 
 
 def _builtin_type(name: str) -> Any:
@@ -183,7 +176,8 @@ def _tolerant(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def made(first: Any, *arguments: Any, **named: Any) -> Any:
         if isinstance(first, _ForeignCode):
-            return make_stub("__main__", first.name, "pickled by value under another Python")
+            name = next((each for each in arguments if isinstance(each, str)), "function")
+            return make_stub("__main__", name, "pickled by value under another Python")
         return first if isinstance(first, Stub) else make(first, *arguments, **named)
 
     return made
