@@ -158,13 +158,16 @@ class _DispatchedTransform(fasttransform.Transform):  # type: ignore[misc]
 class _ForeignCode:
     """The code of a function that another Python pickled by value."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
 
 def _make_code(*arguments: Any) -> Any:
     """``types.CodeType``, whose arguments change with Python's versions."""
     try:
         return types.CodeType(*arguments)
     except (TypeError, ValueError):
-        return _ForeignCode()
+        return _ForeignCode([each for each in ("function", *arguments) if isinstance(each, str)][-1])
 
 
 def _builtin_type(name: str) -> Any:
@@ -176,7 +179,7 @@ def _tolerant(make: Callable[..., Any]) -> Callable[..., Any]:
 
     def made(first: Any, *arguments: Any, **named: Any) -> Any:
         if isinstance(first, _ForeignCode):
-            name = next((each for each in arguments if isinstance(each, str)), "function")
+            name = next((each for each in arguments if isinstance(each, str)), first.name)
             return make_stub("__main__", name, "pickled by value under another Python")
         return first if isinstance(first, Stub) else make(first, *arguments, **named)
 
