@@ -164,7 +164,7 @@ def _allowed(steps: Tensor, neighbour: Tensor) -> Tensor:
 
 
 def _factor(together: Tensor) -> Tensor:
-    """U, upper triangular, with ``U.T @ U`` H's inverse: its row i says how the weights after i make up for the error of i.
+    """Upper triangular U such that ``U.T @ U`` is the inverse of H: row i says how later weights compensate for i's error.
 
     H is ``R @ R.T`` with R upper triangular, the Cholesky factor of H turned by half, turned back; and U is R's inverse.
     Overwrites ``together``, and keeps few copies: for 4,608 inputs each is 170 MB.

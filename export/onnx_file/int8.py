@@ -2,11 +2,11 @@
 
 Processors without VNNI multiply uint8 by int8 with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and
 saturates: 2 · 255 · 127 does not fit. onnxruntime's ``reduce_range`` gives every weight 7 bits, which is
-enough for any two neighbours. Here a channel's scale is as fine as its own neighbours allow: no two of one sign sum to over
-128.
+enough for any two neighbours. Instead, each channel gets the finest scale at which no two neighbouring weights of the same
+sign sum to more than 128.
 
-A block of a ResNet adds to its input. What it adds is rounded; the sum is not, since its rounding would stay in all the
-blocks after it.
+A ResNet block adds to its input. What it adds is rounded; the sum is not, because its rounding error would remain in all
+later blocks.
 ``python -m benchmarks.quantization`` compares the schemes.
 """
 
@@ -192,7 +192,7 @@ def _ends(model: onnx.ModelProto) -> list[str]:
 
 
 def saturating_weights(model: onnx.ModelProto) -> list[str]:
-    """Names of int8 weights with which two products of uint8 by int8 can leave 16 bits: 255 times over 128."""
+    """Names of the int8 weights whose paired products can overflow 16 bits: 255 times more than 128."""
     weights = [
         init for init in model.graph.initializer if init.data_type == onnx.TensorProto.INT8 and len(init.dims) > 1
     ]

@@ -1,7 +1,7 @@
-"""A ResNet's first convolution, from space to depth: 4 x 4 over the 12 channels of 2 x 2 pixels, in place of 7 x 7 over 3.
+"""Rewrites a ResNet's 7 x 7 first convolution over 3 channels as 4 x 4 over 12: space to depth on 2 x 2 pixels.
 
-The sums are the same, with a third more products, all by zero. But onnxruntime's int8 kernels take channels four by four;
-with three channels they gather each window first, which costs more.
+The sums are the same; a third more products are multiplications by zero. But onnxruntime's int8 kernels process channels in
+groups of four, and with three channels they first gather each window, which costs more.
 """
 
 from __future__ import annotations
@@ -91,4 +91,4 @@ def _gather_blocks(graph: GraphProto, transpose: NodeProto, height: int, width: 
     transpose.input[0] = "blocks"
     for node in reversed(nodes):
         graph.node.insert(place, node)
-    del graph.value_info[:]  # of shapes that are others now
+    del graph.value_info[:]  # the recorded shapes are stale now

@@ -21,7 +21,7 @@ class Gate:
     margin: float = 0.0
     """Decisions for which the Learner's margin is smaller may differ."""
     torch_errors: float = 0.0
-    """A file this many times as far from float64 as torch itself in float32 passes, whatever the differences are."""
+    """A file also passes if its error against float64 is at most this many times torch's own float32 error."""
     int8_share: float = 0.0
     """Least share of the multiplications in int8."""
 
@@ -41,7 +41,7 @@ class Gate:
         return failures
 
     def _is_exact(self, parity: Parity) -> bool:
-        """Whether float32 itself is the limit: torch's own answers are as far from those in float64."""
+        """Whether float32 is the limit: the file's error against float64 is within ``torch_errors`` times torch's."""
         if parity.file_error is None or parity.torch_error is None:
             return False
         return parity.file_error <= self.torch_errors * parity.torch_error

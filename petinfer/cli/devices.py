@@ -21,7 +21,7 @@ def devices(model: Path | None) -> None:
     for device in DEVICES:
         try:
             provider = Classifier(model, device).provider
-            rest = "" if device in AUTO else " (auto does not choose it: not measured by petinfer)"
+            rest = "" if device in AUTO else " (auto does not choose it)"
             click.echo(f"{device:13} ready: {provider}{rest}")
         except DeviceError as error:
             click.echo(f"{device:13} no: {in_options(str(error)).partition(': ')[2]}")

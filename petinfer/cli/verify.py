@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def verify(
     context: click.Context, model: Path | None, device: str, threads: int | None, providers: bool, as_json: bool
 ) -> None:
-    """Prove on this device that the model has the Learner's pixels and gives its answers.
+    """Prove that on this device the model sees the Learner's pixels and gives its answers.
 
     Exits with 1 if it does not.
     """

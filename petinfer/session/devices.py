@@ -25,7 +25,10 @@ class Device:
     provider: str
     """onnxruntime's name for what computes there."""
     wheel: str = ""
-    """The plug-in that provides it where it is not built in; installed next to onnxruntime, not in its place."""
+    """The plug-in's wheel, where onnxruntime has none built in; it is installed next to onnxruntime.
+
+    Its package is named like the wheel, with underscores, and has a function ``get_library_path``.
+    """
     options: Callable[[int], dict[str, str]] = field(default=lambda threads: {})
     """The provider's options, for a number of threads."""
 
@@ -65,8 +68,9 @@ DEVICES = {
     "cpu": Device("CPUExecutionProvider"),
 }
 
-# What "auto" tries, in this order. The other devices build engines for minutes, or were never measured here; others
-# measured CoreML at 60 times the CPU's time on an int8 file, which it splits into 220 parts.
+# What "auto" tries, in this order. CUDA is in it because a user who installs onnxruntime-gpu expects it; no GPU was
+# available to test it. The rest take minutes to build engines or were never measured here. Users of other projects report
+# that CoreML takes 60 times as long as the CPU on an int8 file, which it splits into 220 parts.
 AUTO = ("cuda", "openvino", "cpu")
 
 _REGISTERING = threading.Lock()
@@ -81,7 +85,7 @@ def built_in_providers() -> frozenset[str]:
 
 
 def available_devices() -> list[str]:
-    """The devices whose provider is installed. Whether one works, only opening a session shows."""
+    """The devices whose provider is installed. Only opening a session shows whether one works."""
     return [name for name, device in DEVICES.items() if is_built_in(device) or _plugin_installed(device)]
 
 

@@ -73,7 +73,7 @@ _opened_early: dict[SessionKey, SessionFuture] = {}
 
 
 def open_early() -> None:
-    """Start to open the session of a `Classifier` without arguments. If none is made, it cost time and nothing else."""
+    """Start to open the session of a `Classifier` without arguments. If no such Classifier is made, only time is lost."""
     key = session_key()
     _opened_early[key] = SessionFuture(key)
 
