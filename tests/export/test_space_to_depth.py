@@ -38,7 +38,7 @@ def exported(network: nn.Module, height: int, width: int) -> onnx.ModelProto:
     """The network as a graph, for any number of photos."""
     example, batch = torch.zeros(2, height, width, 3), torch.export.Dim("batch")
     program = torch.onnx.export(
-        network, (example,), input_names=["image"], dynamic_shapes=({0: batch},), dynamo=True, verbose=False
+        network.eval(), (example,), input_names=["image"], dynamic_shapes=({0: batch},), dynamo=True, verbose=False
     )
     assert program is not None
     return program.model_proto
