@@ -48,6 +48,9 @@ class SessionFuture(threading.Thread):
     """A session that is being opened by a thread of its own."""
 
     def __init__(self, key: SessionKey) -> None:
+        # Here, not in the thread: it imports numpy, which fails if two threads import it at the same time.
+        import onnxruntime  # noqa: F401
+
         super().__init__()
         self.key, self.pid = key, os.getpid()
         self._session: onnxruntime.InferenceSession | None = None

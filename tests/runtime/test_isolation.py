@@ -110,3 +110,11 @@ def test_after_sigterm_every_line_is_complete(cat_photo: Path) -> None:
         lines += process.stdout.read().splitlines(keepends=True)
     assert process.returncode == -signal.SIGTERM
     assert {json.loads(line)["label"] for line in lines} == {"cat"}
+
+
+def test_onnxruntime_is_imported_by_the_thread_that_opens_early() -> None:
+    """It imports numpy. When the session's thread did, one start in seven failed half-way through numpy's import."""
+    code = "import sys, threading; from petinfer.session.opening import open_early\n"
+    code += "threading.Thread.start = lambda self: None; open_early(); print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
