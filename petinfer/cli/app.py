@@ -6,20 +6,39 @@ import errno
 import io
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, cast
 
 import click
 
 from .. import PetinferError, __version__
-from .bench import bench
-from .classify import classify
-from .devices import devices
 from .inputs import in_options
-from .verify import verify
+
+COMMANDS = ("classify", "verify", "devices", "bench")
+"""Each one is a function in the file of its name, in the order of `petinfer --help`."""
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by name. A command's file is imported when it is looked up: a start needs one of them."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return cast("click.Command", getattr(import_module(f".{name}", __package__), name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
 
 
 class _Group(click.Group):
     """Exits with 2 after one line for an error of petinfer, and with 130 after Ctrl-C."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -48,5 +67,4 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (classify, verify, devices, bench):
-    main.add_command(command)
+main.commands = _Commands()  # type: ignore[assignment]  # click adds nothing to it

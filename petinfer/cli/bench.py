@@ -72,9 +72,9 @@ class _Options:
 @click.option("--json", "as_json", is_flag=True, help="All results and each sample.")
 @click.option("--csv", "as_csv", is_flag=True, help="Each sample, ms.")
 def bench(photo: Path | None, **given: Any) -> None:
-    """Measure the latency from PHOTO's bytes to the answer, one query after the other; without PHOTO, of a photo of a cat.
+    """Measure the latency from a photo to the answer.
 
-    The defaults are those of MLPerf mobile's quick setting: at least 64 queries and 6 seconds.
+    Times PHOTO's bytes to the answer, one query after the other; without PHOTO, those of a photo of a cat. The defaults are those of MLPerf mobile's quick setting: at least 64 queries and 6 seconds.
     """
     options = _Options(**given)
     options.check()

@@ -13,7 +13,10 @@ from .inputs import in_options
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), help="Model file to try.  [default: the bundled one]")
 def devices(model: Path | None) -> None:
-    """List the devices: which can run a model here, and why the others cannot."""
+    """List the devices that can run a model here.
+
+    For each of the others, the line says why it cannot.
+    """
     from ..classifier import Classifier
     from ..session.devices import AUTO, DEVICES
     from ..verify import onnxruntime_wheels

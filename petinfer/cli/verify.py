@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 def verify(
     context: click.Context, model: Path | None, device: str, threads: int | None, providers: bool, as_json: bool
 ) -> None:
-    """Prove that on this device the model sees the Learner's pixels and gives its answers.
+    """Prove that this device gives the Learner's answers.
 
-    Exits with 1 if it does not.
+    Runs the golden photos, and compares the model's pixels and probabilities with those recorded in its file. Exits with
+    1 if they differ.
     """
     from ..classifier import Classifier
     from ..verify import verify as check

@@ -16,6 +16,7 @@ from click.testing import Result
 
 from petinfer import Classifier
 from petinfer.cli import main
+from petinfer.cli.app import COMMANDS
 
 from ..conftest import cli_runner
 
@@ -263,6 +264,31 @@ def test_help_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, text=True).stdout == "set()\n"
 
 
+def test_a_start_loads_the_file_of_its_command_alone(cat_photo: Path) -> None:
+    """Each file costs every start a millisecond or more."""
+    code = f"""
+import sys
+from petinfer.cli import main
+main(["classify", {str(cat_photo)!r}], standalone_mode=False)
+print(sorted(name for name in sys.modules if name.startswith(("petinfer.cli.", "petinfer.bench", "petinfer.verify"))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, text=True)
+    loaded = [f"petinfer.cli.{name}" for name in ("app", "classify", "formats", "inputs")]
+    assert done.stdout.splitlines()[1:] == [str(loaded)]
+
+
+def test_help_lists_each_command_with_its_whole_line() -> None:
+    listed = petinfer("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_a_misspelt_command_is_exit_2() -> None:
+    result = petinfer("clasify")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: No such command 'clasify'" in result.stderr
+
+
 def test_a_closed_pipe_ends_quietly(cat_photo: Path) -> None:
     command = f"{sys.executable} -m petinfer classify --jsonl {cat_photo} {cat_photo} | head -c 1"
     result = subprocess.run(command, shell=True, capture_output=True, timeout=120, text=True)
@@ -304,4 +330,4 @@ def test_bench_reports_each_step_and_the_device(cat_photo: Path) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     readme = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
-    assert [name for name in main.commands if f"petinfer {name}" not in readme] == []
+    assert [name for name in COMMANDS if f"petinfer {name}" not in readme] == []
