@@ -74,7 +74,8 @@ class _Options:
 def bench(photo: Path | None, **given: Any) -> None:
     """Measure the latency from a photo to the answer.
 
-    Times PHOTO's bytes to the answer, one query after the other; without PHOTO, those of a photo of a cat. The defaults are those of MLPerf mobile's quick setting: at least 64 queries and 6 seconds.
+    Times PHOTO's bytes to the answer, one query after the other; without PHOTO, those of a photo of a cat. The defaults
+    are those of MLPerf mobile's quick setting: at least 64 queries and 6 seconds.
     """
     options = _Options(**given)
     options.check()
