@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .image import SUFFIXES
@@ -48,24 +49,35 @@ class Found:
     """Folders that cannot be listed."""
 
 
-def find_photos(folder: str) -> Found:
+def find_photos(folder: str, leave_out: Callable[[os.DirEntry[str]], bool] = lambda entry: False) -> Found:
     """The photos below ``folder``: every file with one of `SUFFIXES`, and HEIC where pi-heif is installed.
 
     Hidden and system files and folders are skipped. Links to folders are followed, each folder once. Pipes and other
     special files are no photos; a broken link is one, and becomes an error when it is read.
+
+    Args:
+        folder: where to search.
+        leave_out: says of each file and folder below it whether to leave it out, uncounted.
     """
     found, visited = Found(), set[tuple[int, int]]()
-    _search(folder, found, visited, heic=_reads_heic())
+    _search(folder, found, visited, _reads_heic(), leave_out)
     return found
 
 
-def _search(folder: str, found: Found, visited: set[tuple[int, int]], heic: bool) -> None:
+def _search(
+    folder: str,
+    found: Found,
+    visited: set[tuple[int, int]],
+    heic: bool,
+    leave_out: Callable[[os.DirEntry[str]], bool],
+) -> None:
     try:
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in visited:
             return
         visited.add((here.st_dev, here.st_ino))
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = [entry for entry in entries if not leave_out(entry)]
     except OSError:
         found.unreadable.append(folder)
         return
@@ -74,7 +86,7 @@ def _search(folder: str, found: Found, visited: set[tuple[int, int]], heic: bool
             _take(entry, found, heic)
     for entry in entries:
         if entry.is_dir() and not _is_hidden(entry.name):
-            _search(entry.path, found, visited, heic)
+            _search(entry.path, found, visited, heic, leave_out)
 
 
 def _take(entry: os.DirEntry[str], found: Found, heic: bool) -> None:

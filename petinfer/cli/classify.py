@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,16 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import click
 
 from .. import PhotoError
-from .formats import WRITERS, Record
-from .inputs import expand, in_options, model_options, sources
+from .formats import WRITERS, Columns, Record
+from .inputs import Search, expand, in_options, model_options, read_list, sources, without_repeats
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from .. import Classifier, Prediction
+    from .sorting import Sorter
 
 
 class _Options(NamedTuple):
     """The command's options; a dataclass would take ten times as long to make, at every start."""
 
+    photos: tuple[str, ...]
+    files_from: str | None
+    exclude: tuple[str, ...]
+    no_recursive: bool
     model: Path | None
     device: str
     threads: int | None
@@ -36,19 +41,63 @@ class _Options(NamedTuple):
     as_json: bool
     as_jsonl: bool
     as_csv: bool
+    output: Path | None
+    copy_to: Path | None
+    move_to: Path | None
+    quiet: bool
+
+    def check(self) -> None:
+        """Refuse, before anything is read, what contradicts itself or cannot be written."""
+        if not self.photos and self.files_from is None:
+            context = click.get_current_context()
+            raise click.MissingParameter(ctx=context, param_hint="'PHOTO...'", param_type="argument")
+        if (*self.photos, self.files_from).count("-") > 1:
+            raise click.UsageError("standard input (-) can be read only once")
+        if "-" in self.photos and self.sort_to:
+            raise click.UsageError("a photo on standard input (-) cannot be copied or moved")
+        self.one_of("as_json", "as_jsonl", "as_csv", "output")
+        if self.output:
+            from .output_file import check_output
+
+            check_output(self.output)
 
     def one_of(self, *names: str) -> str | None:
-        """The name of the flag that is set; two are a usage error."""
+        """The name of the option that is given; two are a usage error."""
         given = [name for name in names if getattr(self, name)]
         if len(given) > 1:
-            raise click.UsageError(
-                " and ".join(f"--{name.removeprefix('as_')}" for name in given) + " exclude each other"
-            )
+            options = (f"--{name.removeprefix('as_').replace('_', '-')}" for name in given)
+            raise click.UsageError(" and ".join(options) + " exclude each other")
         return given[0] if given else None
+
+    @property
+    def sort_to(self) -> Path | None:
+        """The folder of ``--copy-to`` or ``--move-to``."""
+        name = self.one_of("copy_to", "move_to")
+        return cast("Path", getattr(self, name)) if name else None
+
+
+def _complete_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Shells complete paths; a `click.Path` would too, but look at each file at every start."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 @click.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@click.argument("photos", nargs=-1, metavar="PHOTO...", shell_complete=_complete_files)
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    shell_complete=_complete_files,
+    help="Also the paths in FILE, one per line or separated by NULs; - is standard input.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out what a folder contains under this name, such as 'thumb*'; may be given again.",
+)
+@click.option("--no-recursive", is_flag=True, help="Only the photos directly in a folder.")
 @model_options
 @click.option("--upright", is_flag=True, help="Turn photos as their EXIF entry asks.")
 @click.option(
@@ -65,30 +114,119 @@ class _Options(NamedTuple):
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values with a header.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write into FILE (.csv, .jsonl, .json or .parquet), which appears when it is complete.",
+)
+@click.option(
+    "--copy-to",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Copy each photo to DIR/label; overwrites nothing.",
+)
+@click.option(
+    "--move-to",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Move each photo to DIR/label; overwrites nothing.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No summary, no progress: only answers and errors.")
 @click.pass_context
-def classify(context: click.Context, /, photos: tuple[str, ...], **given: Any) -> None:
+def classify(context: click.Context, /, **given: Any) -> None:
     """Classify photos.
 
     PHOTO is a file, a folder (all photos below it, sorted by name) or - for a photo on standard input.
-    Exits with 1 if a photo could not be read; all others are classified.
+    Exits with 1 if a photo could not be read, copied or moved; all others are classified.
     """
-    if photos.count("-") > 1:
-        raise click.UsageError("standard input (-) can be read only once")
     options = _Options(**given)
-    form = options.one_of("as_json", "as_jsonl", "as_csv")
+    options.check()
     classifier = _classifier(options)
-    skipped: Counter[str] = Counter()
-    paths = expand(photos, skipped)
-    failed: list[str] = []
-    records = _records(classifier, paths, options.top, failed)
+    tally = _Tally()
+    paths = _paths(options, tally.skipped)
+    records = _records(classifier, paths, options.top)
     first = next(records)
     _ = classifier.session  # raises what opening it raised, before anything is written, even if no photo can be read
-    records = chain([first], records)
-    if form is not None:  # a table's errors go to the terminal
-        records = _counted(records, len(paths))
-    WRITERS[(form or "as_table").removeprefix("as_")](records, classifier.labels, options.top)
-    _report(skipped)
-    context.exit(1 if failed else 0)
+    records, sorter = chain([first], records), _sorter(options)
+    if sorter:
+        records = sorter.sort(records)
+    try:
+        _write(_shown(tally.counted(records), len(paths), options), classifier, options, sorter)
+    finally:  # also after Ctrl-C
+        if not options.quiet and (len(paths) > 1 or tally.skipped or sorter):
+            click.echo(tally.summary() + (f"; {sorter.summary()}" if sorter else ""), err=True)
+    context.exit(1 if tally.failed else 0)
+
+
+def _paths(options: _Options, skipped: Counter[str]) -> list[str]:
+    listed = read_list(options.files_from) if options.files_from is not None else []
+    search = Search(not options.no_recursive, options.exclude, options.sort_to)
+    paths = expand((*options.photos, *listed), skipped, search)
+    return without_repeats(paths) if options.sort_to else paths
+
+
+def _sorter(options: _Options) -> Sorter | None:
+    if options.sort_to is None:
+        return None
+    from .sorting import Sorter
+
+    return Sorter(options.sort_to, move=options.move_to is not None)
+
+
+def _shown(records: Iterator[Record], total: int, options: _Options) -> Iterator[Record]:
+    """The records, with the progress on the terminal where somebody watches it."""
+    if options.quiet or total == 1 or sys.stderr is None or not sys.stderr.isatty():
+        return records
+    from .progress import shows_progress, with_progress
+
+    return with_progress(records, total) if shows_progress(to_file=options.output is not None) else records
+
+
+def _write(records: Iterator[Record], classifier: Classifier, options: _Options, sorter: Sorter | None) -> None:
+    columns = Columns(classifier.labels, options.top, sorter.entry if sorter else None)
+    if options.output:
+        from .output_file import write_file
+
+        write_file(records, columns, options.output)
+    else:
+        form = options.one_of("as_json", "as_jsonl", "as_csv") or "as_table"
+        WRITERS[form.removeprefix("as_")](records, columns, sys.stdout)
+
+
+class _Tally:
+    """Counts the records, for the summary and the exit code."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        """Per reason, the image files that folders contain and that are not read."""
+        self.unreadable = self.failed = 0
+
+    def counted(self, records: Iterator[Record]) -> Iterator[Record]:
+        """The records, each counted before it is written."""
+        for record in records:
+            self.failed += "error" in record
+            if "label" in record:
+                self.labels[record["label"]] += 1
+            else:
+                self.unreadable += 1
+            yield record
+
+    def summary(self) -> str:
+        """Such as ``2,031 dog, 968 cat, 1 unreadable, 40 skipped (40 hidden)``; of more than ten labels, the first ten."""
+        from ..image import printable
+
+        ranked = self.labels.most_common()
+        parts = [f"{number:,} {printable(label)}" for label, number in ranked[:10]]
+        if rest := ranked[10:]:
+            parts.append(f"{sum(number for _, number in rest):,} in {len(rest):,} other classes")
+        parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
+        if self.skipped:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.skipped.items())
+            parts.append(f"{self.skipped.total():,} skipped ({reasons})")
+        return ", ".join(parts) or "0 photos"
 
 
 def _classifier(options: _Options) -> Classifier:
@@ -108,39 +246,20 @@ def _classifier(options: _Options) -> Classifier:
     )
 
 
-def _records(classifier: Classifier, paths: list[str], top: int | None, failed: list[str]) -> Iterator[Record]:
-    """A record per path; the paths of photos that cannot be read are added to ``failed``."""
+def _records(classifier: Classifier, paths: list[str], top: int | None) -> Iterator[Record]:
+    """A record per path."""
     for path, prediction in zip(paths, classifier.predict_stream(sources(paths)), strict=True):
-        if isinstance(prediction, PhotoError):
-            failed.append(path)
-        yield _record(path, prediction, classifier.spec.sha256, top)
+        record = _record(path, prediction, top)
+        yield record | {"orientation": classifier.orientation, "model": classifier.spec.sha256}
 
 
-def _record(path: str, prediction: Prediction | PhotoError, model: str, top: int | None) -> Record:
-    """What JSON says of a photo; ``model`` is the sha256 that the model file's description contains."""
+def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> Record:
+    """What JSON says of a photo, but for what is the same for all."""
     if isinstance(prediction, PhotoError):
-        return {"path": path, "error": in_options(str(prediction)), "model": model}
+        return {"path": path, "error": in_options(str(prediction))}
     return {
         "path": path,
         "label": prediction.label,
         "probability": prediction.probability,
         "probabilities": dict(list(prediction.probabilities.items())[:top]),
-        "orientation": prediction.orientation,
-        "model": model,
     }
-
-
-def _counted(records: Iterator[Record], total: int) -> Iterator[Record]:
-    """The records, with a progress bar on the terminal where they go to a file."""
-    if sys.stderr is None or not sys.stderr.isatty() or not stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
-        yield from records
-        return
-    with click.progressbar(records, total, label="photos", show_pos=True, file=sys.stderr) as bar:
-        yield from bar
-
-
-def _report(skipped: Counter[str]) -> None:
-    """Say on standard error which image files were skipped."""
-    if skipped:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in skipped.items())
-        click.echo(f"{skipped.total()} image files skipped ({reasons})", err=True)

@@ -1,67 +1,77 @@
-"""Writes the records of `petinfer classify` as a table, JSON, JSON lines or CSV."""
+"""Writes the records of `petinfer classify` as a table, JSON, JSON lines, CSV or Parquet."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import click
 
 Record = dict[str, Any]
 
 
-def write_json(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+class Columns(NamedTuple):
+    """What the records contain."""
+
+    labels: tuple[str, ...]
+    top: int | None
+    """How many classes a record names; None means all, and one in a table."""
+    sorted_as: str | None = None
+    """The entry that says where the photo was copied or moved to."""
+
+
+def write_json(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     """An array with a record per line; complete after Ctrl-C too."""
-    print("[", end="")
+    print("[", end="", file=out)
     separator = "\n"
     try:
         for record in records:
-            print(separator + json.dumps(record), end="", flush=True)
+            print(separator + json.dumps(record), end="", flush=True, file=out)
             separator = ",\n"
     finally:
-        print("\n]")
+        print("\n]", file=out)
 
 
-def write_jsonl(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+def write_jsonl(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     """A record per line."""
     for record in records:
-        print(json.dumps(record), flush=True)
+        print(json.dumps(record), flush=True, file=out)
 
 
-def write_csv(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+def write_csv(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     """A row per record and a column per class; with ``--top K``, the columns of the other classes are empty."""
     import csv
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *labels, "error"])
+    place = [columns.sorted_as] if columns.sorted_as else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *columns.labels, "error", *place])
     for record in records:
         probabilities = record.get("probabilities", {})
-        answer = (record.get("label"), record.get("probability"), *map(probabilities.get, labels))
-        row = (_encodable(record["path"]), *answer, record.get("error"))
-        writer.writerow(["" if value is None else value for value in row])
-        sys.stdout.flush()
+        answer = (record.get("label"), record.get("probability"), *map(probabilities.get, columns.labels))
+        row = (record["path"], *answer, record.get("error"), *map(record.get, place))
+        writer.writerow(["" if value is None else encodable(value) for value in row])
+        out.flush()
 
 
-def write_table(records: Iterable[Record], labels: tuple[str, ...], top: int | None) -> None:
+def write_table(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     """Label and probability, then the path, which may be of any length. Errors go to standard error."""
     from ..image import printable
 
-    names = [printable(label) for label in labels]
+    names = [printable(label) for label in columns.labels]
     width = max(map(len, names))
     for record in records:
         if "error" in record:
             click.echo(f"Error: {record['error']}", err=True)
-            continue
-        ranked = list(record["probabilities"].items())[: top or 1]
-        answers = "   ".join(f"{printable(label):{width}}  {probability:7.2%}" for label, probability in ranked)
-        print(f"{answers}  {printable(record['path'])}", flush=True)
+        if "label" in record:
+            ranked = list(record["probabilities"].items())[: columns.top or 1]
+            answers = "   ".join(f"{printable(label):{width}}  {probability:7.2%}" for label, probability in ranked)
+            print(f"{answers}  {printable(record['path'])}", flush=True, file=out)
 
 
-def _encodable(path: str) -> str:
-    """A path that is not UTF-8, with its bytes escaped; JSON escapes them by itself."""
-    return path.encode("utf-8", "backslashreplace").decode()
+def encodable(value: Any) -> Any:
+    """A text that is not UTF-8, such as a path, with its bytes escaped; JSON escapes them by itself."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 WRITERS = {"json": write_json, "jsonl": write_jsonl, "csv": write_csv, "table": write_table}

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import petinfer
+from petinfer.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -46,6 +47,15 @@ def test_the_diagram_names_only_files_that_exist() -> None:
     named = set(re.findall(r"[\w/]+\.py", diagram))
     assert {"image.py", "classifier.py", "spec.py"} <= named
     assert {name for name in named if not (REPOSITORY / "petinfer" / name).is_file()} == set()
+
+
+def test_every_option_that_chooses_or_writes_photos_is_documented() -> None:
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    described_by_help = {"model", "device", "threads", "upright", "stored", "fast_decode", "max_bytes", "max_pixels"}
+    parameters = main.commands["classify"].params
+    options = {each.name: each.opts[-1] for each in parameters if each.opts[0].startswith("-")}
+    assert described_by_help < set(options)
+    assert [name for key, name in options.items() if key not in described_by_help and f"`{name}" not in page] == []
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-it-works.md"])
