@@ -1,0 +1,47 @@
+/** Compares this browser with the golden answers in a model file, by the rules at the end of docs/model-file.md. */
+
+import { sha256 } from "./model_file.js";
+import { decodePhoto } from "./photo.js";
+import { pixels, rgb } from "./resize.js";
+
+const TOLERANCES = { fp32: 1e-5, fp16: 5e-3, int8: 5e-3 };
+const INT8_ELSEWHERE = 2e-2; // other kernels round int8 in other places
+
+const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
+
+async function check(classifier, libraries, name, golden) {
+  const response = await fetch(new URL(`./golden/${name}`, import.meta.url));
+  if (!response.ok) throw new Error(`golden photo ${name}: HTTP ${response.status} (build this page again)`);
+  const image = await decodePhoto(new Uint8Array(await response.arrayBuffer()), "stored", libraries);
+  const input = pixels(image, classifier.resize);
+  const probabilities = [...(await classifier.run(input))];
+  return {
+    name,
+    decodedEqual: (await sha256(rgb(image))) === golden.decoded,
+    pixelsEqual: (await sha256(input)) === golden.pixels,
+    moved: Math.max(...probabilities.map((p, i) => Math.abs(p - golden.file[i]))),
+    flipped: best(probabilities) !== best(golden.learner),
+    probabilities,
+  };
+}
+
+function failuresOf({ name, decodedEqual, pixelsEqual, moved, flipped }, tolerance) {
+  const failures = [];
+  if (!decodedEqual && !name.endsWith(".jpg")) failures.push("decoded to another image");
+  if (decodedEqual && !pixelsEqual) failures.push("resized to other pixels");
+  if (pixelsEqual && !(moved <= tolerance)) failures.push(`a probability differs by ${moved.toExponential(1)}`);
+  if (flipped) failures.push("the decision is not the Learner's");
+  return failures.map((failure) => `${name}: ${failure}`);
+}
+
+/** {checks, failures}: one check for each golden photo of the model file; it passes if there are no failures. */
+export async function verify(classifier, libraries) {
+  const { golden, precision } = classifier.description;
+  if (!globalThis.crypto?.subtle) throw new Error("needs https, or a page from this device (digests are not available)");
+  if (Object.keys(golden).length === 0) throw new Error("the model file contains no golden answers");
+  const elsewhere = precision === "int8" && classifier.device !== "wasm";
+  const checks = [];
+  for (const [name, expected] of Object.entries(golden)) checks.push(await check(classifier, libraries, name, expected));
+  const tolerance = elsewhere ? INT8_ELSEWHERE : TOLERANCES[precision];
+  return { checks, failures: checks.flatMap((each) => failuresOf(each, tolerance)) };
+}
