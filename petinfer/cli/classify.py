@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -152,11 +153,9 @@ def classify(context: click.Context, /, **given: Any) -> None:
     records, sorter = chain([first], records), _sorter(options)
     if sorter:
         records = sorter.sort(records)
-    try:
+    summarised = not options.quiet and (len(paths) > 1 or bool(tally.skipped) or sorter is not None)
+    with _summary_at_the_end(tally, sorter) if summarised else nullcontext():
         _write(_shown(tally.counted(records), len(paths), options), classifier, options, sorter)
-    finally:  # also after Ctrl-C
-        if not options.quiet and (len(paths) > 1 or tally.skipped or sorter):
-            click.echo(tally.summary() + (f"; {sorter.summary()}" if sorter else ""), err=True)
     context.exit(1 if tally.failed else 0)
 
 
@@ -193,6 +192,23 @@ def _write(records: Iterator[Record], classifier: Classifier, options: _Options,
     else:
         form = options.one_of("as_json", "as_jsonl", "as_csv") or "as_table"
         WRITERS[form.removeprefix("as_")](records, columns, sys.stdout)
+
+
+@contextmanager
+def _summary_at_the_end(tally: _Tally, sorter: Sorter | None) -> Iterator[None]:
+    """Print what was done, also where Ctrl-C or a full disk ends it; not after a closed pipe, which ends quietly."""
+    try:
+        yield
+    except OSError:
+        raise
+    except BaseException:
+        _print_summary(tally, sorter)
+        raise
+    _print_summary(tally, sorter)
+
+
+def _print_summary(tally: _Tally, sorter: Sorter | None) -> None:
+    click.echo(tally.summary() + (f"; {sorter.summary()}" if sorter else ""), err=True)
 
 
 class _Tally:

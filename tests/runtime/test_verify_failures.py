@@ -1,0 +1,126 @@
+"""`verify` reports each way in which a device can differ: a real run, compared with a description that was changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from petinfer import Classifier, ModelError
+from petinfer.classifier import BUNDLED_MODEL
+from petinfer.verify import INT8_ELSEWHERE, TOLERANCES, Verdict, file_sha256, verify
+
+PNG, JPEG = "cat-palette.png", "cat.jpg"
+OTHER = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier()
+
+
+def verified(classifier: Classifier, photo: str = PNG, **changes: Any) -> Verdict:
+    """The verdict on one golden photo, of which the description says something else."""
+    golden = {photo: replace(classifier.spec.golden[photo], **changes)}
+    return with_spec(classifier, golden=golden)
+
+
+def with_spec(classifier: Classifier, **changes: Any) -> Verdict:
+    original = classifier.spec
+    classifier.spec = replace(original, **changes)
+    try:
+        return verify(classifier)
+    finally:
+        classifier.spec = original
+
+
+def shifted(classifier: Classifier, photo: str, by: float) -> tuple[float, ...]:
+    """What this device computes for a golden photo, with its first probability larger by ``by``."""
+    (check,) = verified(classifier, photo, file=(0.0, 0.0)).checks
+    first, *rest = classifier.run(classifier.pixels(golden_path(photo))[None])[0][0].tolist()
+    assert check.moved == pytest.approx(max(first, *rest))
+    return (first + by, *rest)
+
+
+def golden_path(photo: str) -> Path:
+    return BUNDLED_MODEL.parent.parent / "golden" / photo
+
+
+@pytest.mark.parametrize("photo", [PNG, JPEG])
+def test_an_unchanged_description_is_verified(photo: str, classifier: Classifier) -> None:
+    found = verified(classifier, photo)
+    (check,) = found.checks
+    assert (found.failures, found.notes) == ((), ())
+    assert (check.photo, check.size_equal, check.decoded_equal, check.pixels_equal) == (photo, True, True, True)
+    assert not check.flipped
+
+
+@pytest.mark.parametrize(
+    ("photo", "changes", "failures"),
+    [
+        (PNG, {"size": (1, 1)}, ["decoded to another image (install another version of Pillow)"]),
+        (JPEG, {"size": (1, 1)}, ["decoded to another image (install another version of Pillow)"]),
+        (PNG, {"decoded": OTHER}, ["decoded to another image (install another version of Pillow)"]),
+        (JPEG, {"decoded": OTHER}, []),
+        (JPEG, {"decoded": OTHER, "pixels": OTHER}, []),
+        (PNG, {"pixels": OTHER}, ["decoded equally but resized to other pixels (install another version of Pillow)"]),
+        (JPEG, {"pixels": OTHER}, ["decoded equally but resized to other pixels (install another version of Pillow)"]),
+        (PNG, {"learner": (1.0, 0.0)}, ["the decision is not the Learner's (do not use this file on this device)"]),
+    ],
+)
+def test_what_differs_is_a_failure_of_its_own(
+    photo: str, changes: dict[str, Any], failures: list[str], classifier: Classifier
+) -> None:
+    assert verified(classifier, photo, **changes).failures == tuple(f"{photo}: {failure}" for failure in failures)
+
+
+def test_another_jpeg_decoder_is_noted_with_the_photos(classifier: Classifier) -> None:
+    golden = {name: replace(classifier.spec.golden[name], decoded=OTHER) for name in (JPEG, "cat-grey.jpg")}
+    note = "this machine's JPEG decoder gives other pixels than the one where the model was exported"
+    assert with_spec(classifier, golden=golden).notes == (f"{note}: {JPEG}, cat-grey.jpg",)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_probability_may_differ_by_the_tolerance_alone(precision: str, classifier: Classifier) -> None:
+    tolerance = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}[precision]
+    assert TOLERANCES[precision] == tolerance
+    for by, fails in ((0.9 * tolerance, False), (1.1 * tolerance, True)):
+        golden = replace(classifier.spec.golden[PNG], file=shifted(classifier, PNG, by))
+        found = with_spec(classifier, golden={PNG: golden}, precision=precision)
+        assert found.checks[0].moved == pytest.approx(by, rel=0.01)
+        moved = f"a probability differs by {found.checks[0].moved:.1e}, more than {tolerance:.0e}"
+        assert found.failures == ((f'{PNG}: {moved} on CPUExecutionProvider (use device="cpu")',) if fails else ())
+
+
+def test_a_difference_from_other_pixels_is_not_the_devices(classifier: Classifier) -> None:
+    changes: dict[str, Any] = {"decoded": OTHER, "pixels": OTHER, "file": (1.0, 0.0)}
+    assert verified(classifier, JPEG, **changes).failures == ()
+
+
+def test_int8_may_differ_more_on_other_providers_than_the_cpu() -> None:
+    assert TOLERANCES["int8"] < INT8_ELSEWHERE == 2e-2
+
+
+def test_a_file_with_another_sha256_is_not_the_exported_one(classifier: Classifier) -> None:
+    golden = {PNG: classifier.spec.golden[PNG]}
+    (failure,) = with_spec(classifier, golden=golden, sha256="f" * 64).failures
+    assert failure == f"{BUNDLED_MODEL} is not the exported file: its sha256 differs (copy it again)"
+
+
+def test_the_sha256_is_computed_with_zeros_in_its_place(tmp_path: Path) -> None:
+    """The sums were computed with sha256sum."""
+    (tmp_path / "model").write_bytes(b"before " + b"ab" * 32 + b" after")
+    assert file_sha256(tmp_path / "model", "ab" * 32) == EXPECTED
+    assert file_sha256(tmp_path / "model", "cd" * 32) != EXPECTED
+
+
+EXPECTED = "49468610faf028d48f7a1af7742fc39cadedff7788082ed573bbc464324345b7"
+
+
+def test_a_description_without_golden_answers_is_refused(classifier: Classifier) -> None:
+    problem = "contains no golden answers to verify (export it with this version of petinfer)"
+    with pytest.raises(ModelError) as refused:
+        with_spec(classifier, golden={})
+    assert str(refused.value) == f"{BUNDLED_MODEL}: {problem}"
