@@ -125,6 +125,13 @@ def test_a_copy_has_the_same_settings(duplicate: Callable[[Classifier], Classifi
     assert twin.predict(cat_photo) == original.predict(cat_photo)
 
 
+def test_the_representation_names_the_model_and_every_setting() -> None:
+    original = Classifier(BUNDLED_MODEL, "cpu", 1, "stored", "fast")
+    expected = f"Classifier({str(BUNDLED_MODEL)!r}, device='cpu', threads=1, orientation='stored', decode='fast')"
+    assert repr(original) == expected
+    assert repr(eval(repr(original))) == expected
+
+
 def test_a_buffer_can_be_reused_in_a_stream(classifier: Classifier) -> None:
     """Each photo is read when it is taken, not later in a thread."""
     photos = np.random.default_rng(0).integers(0, 256, (20, 60, 60, 3), np.uint8)

@@ -239,7 +239,7 @@ def test_parquet_without_pyarrow_is_one_line_and_exit_2(
     monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
     result = cli_runner().invoke(main, ["classify", str(cat_photo), "-o", str(tmp_path / "a.parquet")])
     problem = "Parquet needs the package pyarrow (pip install pyarrow, or choose .csv or .jsonl)"
-    assert (result.exit_code, result.stderr) == (2, f"Error: --output: {tmp_path}/a.parquet: {problem}\n")
+    assert (result.exit_code, result.stderr) == (2, f"Error: --output: {tmp_path / 'a.parquet'}: {problem}\n")
     assert list(tmp_path.iterdir()) == []
 
 

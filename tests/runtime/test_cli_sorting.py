@@ -162,8 +162,8 @@ def test_a_folder_through_a_link_is_sorted_once(photos: Path, tmp_path: Path) ->
     [
         (["other.jpg", "--copy-to", "a", "--move-to", "b"], "--copy-to and --move-to exclude each other"),
         (["-", "--copy-to", "a"], "a photo on standard input (-) cannot be copied or moved"),
-        (["other.jpg", "--copy-to", "notes.txt"], "--copy-to: notes.txt: cannot be written: File exists (choose anoth"),
-        (["other.jpg", "--move-to", "notes.txt/a"], "--move-to: notes.txt/a: cannot be written: Not a directory"),
+        (["other.jpg", "--copy-to", "notes.txt"], "--copy-to: notes.txt: cannot be written: "),
+        (["other.jpg", "--move-to", "notes.txt/a"], "--move-to: notes.txt/a: cannot be written: "),
         (["other.jpg", "--move-to", "a", "--model", "none.onnx"], "none.onnx: no such model file"),
     ],
 )
@@ -185,8 +185,9 @@ def test_a_photo_that_cannot_be_moved_does_not_stop_the_others(photos: Path, tmp
 
     sorter = Sorter(tmp_path / "sorted", move=True)
     records = list(sorter.sort(vanishing()))
-    problem = f"{photos}/nowhere.jpg: cannot be moved: No such file or directory (check both folders)"
-    assert [record.get("error") for record in records] == [None, problem, None]
+    assert ["error" in record for record in records] == [False, True, False]
+    assert records[1]["error"].startswith(f"{photos / 'nowhere.jpg'}: cannot be moved: ")
+    assert records[1]["error"].endswith(" (check both folders)")
     assert sorter.summary() == f"2 moved to {tmp_path / 'sorted'}, 1 not moved"
     assert sorted(files(tmp_path / "sorted")) == ["cat/cat-2.jpg", "cat/cat.jpg"]
 
@@ -197,7 +198,7 @@ def test_a_photo_that_is_not_moved_is_answered_and_exit_1(photos: Path, tmp_path
     result = petinfer("classify", photos / "other.jpg", "--move-to", tmp_path / "sorted")
     assert result.exit_code == 1
     assert result.stdout.startswith("cat ")
-    assert "other.jpg: cannot be moved: File exists (check both folders)" in result.stderr
+    assert "other.jpg: cannot be moved: " in result.stderr
     assert (photos / "other.jpg").exists()
 
 

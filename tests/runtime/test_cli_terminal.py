@@ -62,7 +62,7 @@ def test_quiet_leaves_answers_and_errors(option: str, cat_photo: Path, tmp_path:
     (tmp_path / ".hidden.jpg").write_bytes(b"hidden")
     result = petinfer("classify", option, tmp_path, "--copy-to", tmp_path / "sorted")
     assert result.stdout.endswith("a.jpg\n")
-    assert result.stderr.startswith(f"Error: {tmp_path}/broken.jpg: not a photo") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"Error: {tmp_path / 'broken.jpg'}: not a photo") and result.stderr.count("\n") == 1
 
 
 def on_a_terminal(*arguments: object, answers: Path | None = None, **environment: str) -> list[str]:
