@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 
 from petinfer import Classifier
-from petinfer.image import pixels
 from petinfer.spec import PRECISIONS, Golden, Spec
 
 from .atomic import write_atomically
@@ -82,10 +81,10 @@ def load_source(options: Options, photos: Photos) -> SourceModel:
     else:
         _say(f"loading {options.source}: a pickle runs the code that it contains")
         source = load_pickled(options.source)
-    named = source.with_labels(options.labels)
-    if options.labels:
-        _say(", ".join(f"{old} → {new}" for old, new in zip(source.labels, named.labels, strict=True)))
-    return named
+    source = source.with_labels(options.labels)
+    if mapping := source.mapping():
+        _say(mapping)
+    return source
 
 
 def _answer(source: SourceModel, photos: Photos) -> Reference:
@@ -121,14 +120,15 @@ def _build(run: _Export, fp32: onnx.ModelProto) -> Iterator[tuple[str, onnx.Mode
         yield "fp16", to_fp16(fp32)
     if "int8" in run.options.precisions:
         _say(f"int8 is calibrated on {len(run.photos.calibration)} photos")
-        images = np.stack([pixels(photo, run.source.resize, "stored") for photo in run.photos.calibration])
+        images = np.stack([run.source.pixels(photo) for photo in run.photos.calibration])
         yield "int8", quantize(fp32, images, progress=_progress)
 
 
 def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     """Write one model file, compare it through petinfer, and record the result in it."""
     path = run.folder / f"model-{precision}.onnx"
-    spec = Spec(run.source.labels, run.source.resize, run.options.orientation, precision, run.source.origin)
+    source = run.source
+    spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin, mode=source.mode)
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
     probabilities, logits = file_answers(classifier, _progress(run.reference.photos, f"comparing {precision}"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Prediction:
     """Every class with its probability, the most probable first."""
     orientation: str
     """``upright`` or ``stored``: whether the photo was turned as its EXIF entry asks."""
+    note: str | None = None
+    """What to know about the photo: that 16-bit grey was clipped to 8 bits, as in fastai. None for nearly all photos."""
 
 
 class Classifier:
@@ -138,7 +140,7 @@ class Classifier:
         return str(self.session.get_providers()[0])
 
     def pixels(self, photo: Photo) -> NDArray[np.uint8]:
-        """The network's input for a photo: uint8 [height, width, 3], RGB.
+        """The network's input for a photo: uint8 [height, width, 3], RGB; of a grey model, [height, width, 1].
 
         Args:
             photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8
@@ -147,22 +149,27 @@ class Classifier:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        limits = (self.min_decode_size, self.max_bytes, self.max_pixels)
-        return image.pixels(photo, self.spec.resize, self.orientation, *limits)
+        return self._input(photo).pixels
+
+    def _input(self, photo: Photo) -> _Input:
+        name, limits = image.name_of(photo), (self.min_decode_size, self.max_bytes, self.max_pixels)
+        decoded = image.decode(photo, *limits)
+        converted = image.convert(decoded, self.orientation, self.spec.mode, name)
+        return _Input(image.fit(converted, self.spec.resize, name), image.note_on(decoded))
 
     def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The model's outputs, probabilities and logits, each float32 [batch, classes].
 
         Args:
-            batch: uint8 [batch, height, width, 3], each photo's as `pixels` gives it.
+            batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
 
         Raises:
             ValueError: ``batch`` is of another type or shape.
             DeviceError: the device failed.
         """
-        height, width = self.spec.resize.height, self.spec.resize.width
-        if batch.dtype != np.uint8 or batch.shape[1:] != (height, width, 3):
-            expected = f"uint8 [photos, {height}, {width}, 3]"
+        shape = self.spec.pixels_shape
+        if batch.dtype != np.uint8 or batch.shape[1:] != shape:
+            expected = f"uint8 {['photos', *shape]}".replace("'", "")
             raise ValueError(f"batch: {batch.dtype} {list(batch.shape)} is not {expected}, which `pixels` gives")
         try:
             probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
@@ -174,7 +181,7 @@ class Classifier:
         return probabilities, logits
 
     def predict_pixels(self, batch: NDArray[np.uint8]) -> list[Prediction]:
-        """Classify pixels, uint8 [batch, height, width, 3], each photo's as `pixels` gives it.
+        """Classify pixels, uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
 
         Raises:
             ValueError: ``batch`` is of another type or shape.
@@ -187,7 +194,8 @@ class Classifier:
 
     def predict(self, photo: Photo) -> Prediction:
         """Classify one photo, of any type that `pixels` accepts. Raises `PhotoError` if it cannot be read."""
-        return self.predict_pixels(self.pixels(photo)[np.newaxis])[0]
+        pixels, note = self._input(photo)
+        return replace(self.predict_pixels(pixels[np.newaxis])[0], note=note)
 
     def predict_batch(self, photos: Iterable[Photo]) -> list[Prediction]:
         """Classify photos and return their predictions in the same order.
@@ -219,27 +227,27 @@ class Classifier:
     def _stream(self, photos: Iterator[Photo]) -> Iterator[Prediction | PhotoError]:
         first = list(islice(photos, 1))
         for photo in first:  # a single photo is the commonest case, and importing the pool takes longer
-            pixels = self._pixels_or_error(photo)
+            decoded = self._input_or_error(photo)
             second = list(islice(photos, 1))
             if not second or self.threads == 1:
-                yield from self._predictions([pixels])
+                yield from self._predictions([decoded])
                 for each in chain(second, photos):
-                    yield from self._predictions([self._pixels_or_error(each)])
+                    yield from self._predictions([self._input_or_error(each)])
             else:
-                yield from self._stream_in_batches(pixels, chain(second, photos))
+                yield from self._stream_in_batches(decoded, chain(second, photos))
 
     def _stream_in_batches(
-        self, first: NDArray[np.uint8] | PhotoError, photos: Iterator[Photo]
+        self, first: _Input | PhotoError, photos: Iterator[Photo]
     ) -> Iterator[Prediction | PhotoError]:
         from concurrent.futures import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(self.threads - 1)
-        waiting: deque[Future[NDArray[np.uint8] | PhotoError]] = deque([_done(first)])
+        waiting: deque[Future[_Input | PhotoError]] = deque([_done(first)])
         try:
             for photo in photos:
                 deferred = isinstance(photo, str | bytes | os.PathLike)
                 waiting.append(
-                    pool.submit(self._pixels_or_error, photo) if deferred else _done(self._pixels_or_error(photo))
+                    pool.submit(self._input_or_error, photo) if deferred else _done(self._input_or_error(photo))
                 )
                 if len(waiting) == 2 * BATCH:
                     yield from self._predictions([waiting.popleft().result() for _ in range(BATCH)])
@@ -248,19 +256,19 @@ class Classifier:
         finally:  # also where the caller leaves early
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pixels_or_error(self, photo: Photo) -> NDArray[np.uint8] | PhotoError:
+    def _input_or_error(self, photo: Photo) -> _Input | PhotoError:
         """The error without its traceback, which would keep the photo's bytes and pixels as long as the error lives."""
         try:
-            return self.pixels(photo)
+            return self._input(photo)
         except PhotoError as error:
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
 
-    def _predictions(self, decoded: list[NDArray[np.uint8] | PhotoError]) -> Iterator[Prediction | PhotoError]:
-        batch = [pixels for pixels in decoded if not isinstance(pixels, PhotoError)]
+    def _predictions(self, decoded: list[_Input | PhotoError]) -> Iterator[Prediction | PhotoError]:
+        batch = [each.pixels for each in decoded if isinstance(each, _Input)]
         predictions = iter(self.predict_pixels(np.stack(batch)) if batch else ())
-        for pixels in decoded:
-            yield pixels if isinstance(pixels, PhotoError) else next(predictions)
+        for each in decoded:
+            yield each if isinstance(each, PhotoError) else replace(next(predictions), note=each.note)
 
     def _prediction(self, row: NDArray[np.float32]) -> Prediction:
         order = np.argsort(-row, kind="stable")
@@ -268,15 +276,22 @@ class Classifier:
         return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
 
 
+class _Input(NamedTuple):
+    """What the network sees of a photo: uint8 [height, width, channels], and the note of its `Prediction`."""
+
+    pixels: NDArray[np.uint8]
+    note: str | None
+
+
 def _from_arguments(*arguments: Any) -> Classifier:
     *positional, max_bytes, max_pixels = arguments
     return Classifier(*positional, max_bytes=max_bytes, max_pixels=max_pixels)
 
 
-def _done(result: NDArray[np.uint8] | PhotoError) -> Future[NDArray[np.uint8] | PhotoError]:
+def _done(result: _Input | PhotoError) -> Future[_Input | PhotoError]:
     from concurrent.futures import Future
 
-    future: Future[NDArray[np.uint8] | PhotoError] = Future()
+    future: Future[_Input | PhotoError] = Future()
     future.set_result(result)
     return future
 
@@ -288,7 +303,7 @@ def _require_one_of(name: str, value: object, allowed: tuple[str | None, ...]) -
 
 def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path) -> None:
     """Refuse a graph whose inputs and outputs are not those of the description."""
-    expected = [("image", "tensor(uint8)", [spec.resize.height, spec.resize.width, 3])]
+    expected = [("image", "tensor(uint8)", list(spec.pixels_shape))]
     inputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_inputs()]
     if inputs != expected:
         raise ModelError(f"{path}: its inputs are {inputs}, but its metadata says {expected} (export it again)")

@@ -1,6 +1,7 @@
 """From a photo to the network's input, as fastai does it at validation, bit for bit.
 
 ``Image.open`` → ``convert("RGB")`` → crop, squish or pad → ``resize``: fastai's ``PILImage.create`` and ``Resize.encodes``.
+A model of grey photos converts to ``L`` instead, as fastai's ``PILImageBW`` does.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ def read(
     min_decode_size: int | None = None,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    mode: str = "RGB",
 ) -> Image.Image:
-    """Decode a photo to RGB.
+    """Decode a photo to RGB, or to grey.
 
     Args:
         photo: a path, the bytes of a file, an open binary file, a Pillow image, or RGB pixels (uint8 [height, width, 3]).
@@ -110,15 +112,38 @@ def read(
             size, which is faster but gives other pixels. None decodes it whole.
         max_bytes: a larger file is refused before it is read.
         max_pixels: a file with more pixels is refused before it is decoded.
+        mode: ``RGB`` or ``L``.
 
     Raises:
         PhotoError: it is missing, empty, damaged, too large, or not in one of `FORMATS`.
     """
-    image = decode(photo, min_decode_size, max_bytes, max_pixels)
+    return convert(decode(photo, min_decode_size, max_bytes, max_pixels), orientation, mode, name_of(photo))
+
+
+def convert(image: Image.Image, orientation: str, mode: str, name: str) -> Image.Image:
+    """The second step of `read`: turned, and in ``mode``. ``name`` is for messages."""
     try:
-        return _to_rgb(image, orientation)
+        if orientation == "upright":
+            image = _turned(image)
+        return image if image.mode == mode else image.convert(mode)  # convert() would copy it, 38 ms for 12 megapixels
     except Exception as error:
-        raise _unreadable(photo, error) from error
+        raise _unreadable(name, error) from error
+
+
+def note_on(image: Image.Image) -> str | None:
+    """What a user should know about how a decoded photo is converted; None for nearly all photos."""
+    if image.mode[0] not in "IF":  # I;16 and its relatives, I, F
+        return None
+    if image.mode != "F" and _is_within_a_byte(image):
+        return None
+    return "grey of more than 8 bits: values were cut to whole numbers from 0 to 255, as fastai does"
+
+
+def _is_within_a_byte(image: Image.Image) -> bool:
+    try:
+        return all(isinstance(value, int) and 0 <= value <= 255 for value in image.getextrema())
+    except ValueError:  # of a mode that Pillow cannot measure
+        return False
 
 
 def decode(
@@ -138,7 +163,7 @@ def decode(
     except UnidentifiedImageError as error:
         raise PhotoError(f"{name_of(photo)}: damaged, its header cannot be read (check the file)") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, …
-        raise _unreadable(photo, error) from error
+        raise _unreadable(name_of(photo), error) from error
     if isinstance(photo, str | os.PathLike):
         image.filename = os.fspath(photo)  # type: ignore[attr-defined]  # as Pillow does where it opens the file itself
     return image
@@ -153,9 +178,9 @@ def _check_size(image: Image.Image, name: str, max_pixels: int | None) -> None:
         raise PhotoError(f"{name}: {size}, over the limit of {max_pixels:,} (raise max_pixels)")
 
 
-def _unreadable(photo: Photo, error: Exception) -> PhotoError:
+def _unreadable(name: str, error: Exception) -> PhotoError:
     problem = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return PhotoError(f"{name_of(photo)}: cannot be read: {problem} (check the file)")
+    return PhotoError(f"{name}: cannot be read: {problem} (check the file)")
 
 
 def _open(photo: Photo, max_bytes: int) -> Image.Image:
@@ -261,14 +286,6 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _to_rgb(image: Image.Image, orientation: str) -> Image.Image:
-    if orientation == "upright":
-        image = _turned(image)
-    if image.mode == "RGB":  # convert() would copy it, 38 ms for 12 megapixels
-        return image
-    return image.convert("RGB")
-
-
 def _turned(image: Image.Image) -> Image.Image:
     """Pillow's ``exif_transpose`` would write the EXIF block anew, and fail on a photo with one odd entry in it."""
     try:
@@ -279,7 +296,7 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def resize(image: Image.Image, to: Resize) -> Image.Image:
-    """fastai's ``Resize.encodes`` at validation, on an RGB image.
+    """fastai's ``Resize.encodes`` at validation, on an RGB or grey image.
 
     From a photo far narrower than the target's shape, fastai crops an empty window and gets black; so does this.
 
@@ -324,22 +341,24 @@ def _pad(image: Image.Image, width: int, height: int, left: int, top: int, paddi
     )
     if before == after == (0, 0):
         return image
-    sides = ((before[1], after[1]), (before[0], after[0]), (0, 0))
-    return Image.fromarray(np.pad(np.asarray(image), sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
+    pixels = np.asarray(image)
+    sides = ((before[1], after[1]), (before[0], after[0]), (0, 0))[: pixels.ndim]
+    return Image.fromarray(np.pad(pixels, sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
 
 
-def pixels(
-    photo: Photo,
-    to: Resize,
-    orientation: str,
-    min_decode_size: int | None = None,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-) -> NDArray[np.uint8]:
-    """The network's input for a photo: uint8 [height, width, 3]. Raises `PhotoError` as `read` and `resize` do."""
-    image = read(photo, orientation, min_decode_size, max_bytes, max_pixels)
+def pixels(photo: Photo, to: Resize, orientation: str, mode: str = "RGB") -> NDArray[np.uint8]:
+    """The network's input for a photo: uint8 [height, width, channels]. Raises `PhotoError` as `read` and `fit` do."""
+    return fit(read(photo, orientation, mode=mode), to, name_of(photo))
+
+
+def fit(image: Image.Image, to: Resize, name: str) -> NDArray[np.uint8]:
+    """The network's input: `resize`, as uint8 [height, width, channels]. ``name`` is for messages.
+
+    Raises:
+        PhotoError: it cannot be resized so.
+    """
     try:
-        return np.asarray(resize(image, to))
+        return np.asarray(resize(image, to)).reshape(to.height, to.width, -1)
     except (ValueError, MemoryError) as error:
         size = f"{image.width} x {image.height} px to {to.width} x {to.height}"
-        raise PhotoError(f"{name_of(photo)}: cannot be resized from {size}: {error} (give another photo)") from error
+        raise PhotoError(f"{name}: cannot be resized from {size}: {error} (give another photo)") from error

@@ -1,11 +1,12 @@
 """A model file's description: the JSON in its metadata entry ``petinfer``, written by export, read by the runtime.
 
-- ``schema``: 1.
+- ``schema``: 1, or 2 where an entry of schema 2 is present.
 - ``labels``: the words for the classes, in the order of the model's outputs.
 - ``resize``: ``method`` (crop, squish or pad), ``size`` ([height, width], px), ``padding`` (zeros, border or
   reflection), ``resample`` (Pillow's name for the filter).
 - ``orientation``: ``stored`` (pixels as the file stores them, as fastai does) or ``upright`` (turned as EXIF asks).
 - ``precision``: fp32, fp16 or int8.
+- ``mode``: RGB, or L for a grey photo of one channel: Pillow's names. Schema 2; RGB where it is absent.
 - ``golden``: for each photo in ``petinfer/golden``, the Learner's pixels and answers; see `Golden`.
 - ``sha256``: of the whole file, computed with 64 zeros in this place.
 - ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. Any JSON
@@ -21,13 +22,15 @@ from typing import Any
 
 from .errors import ModelError
 
-SCHEMA = 1
+SCHEMA = 2
+OPTIONAL = {"mode": "RGB"}  # entries of schema 2, with what their absence means
 METADATA_KEY = "petinfer"
 METHODS = ("crop", "squish", "pad")
 PADDINGS = ("zeros", "border", "reflection")
 RESAMPLES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ORIENTATIONS = ("stored", "upright")
 PRECISIONS = ("fp32", "fp16", "int8")
+CHANNELS = {"RGB": 3, "L": 1}
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Golden:
     size: tuple[int, int]
     """Width and height of the decoded photo, px."""
     decoded: str
-    """sha256 of the decoded RGB pixels."""
+    """sha256 of the decoded pixels, in the model's mode."""
     pixels: str
     """sha256 of the network's input."""
     learner: tuple[float, ...]
@@ -81,10 +84,12 @@ class Spec:
     parity: dict[str, Any] = field(default_factory=dict)
     golden: dict[str, Golden] = field(default_factory=dict)
     sha256: str = "0" * 64
+    mode: str = "RGB"
 
     def __post_init__(self) -> None:
         _check_one_of("orientation", self.orientation, ORIENTATIONS)
         _check_one_of("precision", self.precision, PRECISIONS)
+        _check_one_of("mode", self.mode, tuple(CHANNELS))
         if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
             raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more texts (export it again)")
         if controlled := [label for label in self.labels if re.search(r"[\0-\x1f\x7f-\x9f]", label)]:
@@ -94,11 +99,19 @@ class Spec:
         if len(set(self.labels)) < len(self.labels):
             raise ModelError(f"model: labels {list(self.labels)!r} contain a class twice (export it again)")
 
+    @property
+    def pixels_shape(self) -> tuple[int, int, int]:
+        """Of one photo's pixels: height, width, channels."""
+        return self.resize.height, self.resize.width, CHANNELS[self.mode]
+
     def to_json(self) -> str:
-        """The metadata entry."""
+        """The metadata entry, in the lowest schema that has its entries."""
         resize = {**asdict(self.resize), "size": [self.resize.height, self.resize.width]}
         del resize["height"], resize["width"]
-        return json.dumps({"schema": SCHEMA, **asdict(self), "resize": resize}, ensure_ascii=False)
+        content = {**asdict(self), "resize": resize}
+        absent = {name for name, default in OPTIONAL.items() if content[name] == default}
+        content = {name: value for name, value in content.items() if name not in absent}
+        return json.dumps({"schema": SCHEMA if absent != set(OPTIONAL) else 1, **content}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
@@ -108,9 +121,11 @@ class Spec:
             ModelError: it is not a JSON object, has another schema, or an entry is missing, unknown or out of range.
         """
         content = _object("metadata", _parse(text))
-        if content.pop("schema", None) != SCHEMA:
-            raise ModelError(f"model: its schema is not {SCHEMA} (export it again, or upgrade petinfer)")
-        _check_entries("metadata", content, set(cls.__dataclass_fields__))
+        schema = content.pop("schema", None)
+        if not _is_number(schema) or schema not in range(1, SCHEMA + 1):
+            raise ModelError(f"model: its schema is not 1 to {SCHEMA} (export it again, or upgrade petinfer)")
+        expected = set(cls.__dataclass_fields__)
+        _check_entries("metadata", content, expected - set(OPTIONAL), expected if schema == SCHEMA else None)
         resize = _object("resize", content.pop("resize"))
         _check_entries("resize", resize, {"method", "size", "padding", "resample"})
         size, labels = resize.pop("size"), content.pop("labels")
@@ -166,8 +181,11 @@ def _object(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_entries(name: str, content: dict[str, Any], expected: set[str]) -> None:
-    for problem, entries in (("lacks", expected - set(content)), ("holds an unknown", set(content) - expected)):
+def _check_entries(name: str, content: dict[str, Any], required: set[str], allowed: set[str] | None = None) -> None:
+    for problem, entries in (
+        ("lacks", required - set(content)),
+        ("holds an unknown", set(content) - (allowed or required)),
+    ):
         if entries:
             raise ModelError(f"model: its {name} {problem} {min(entries)!r} (export it again)")
 

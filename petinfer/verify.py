@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .classifier import Classifier
 from .errors import ModelError
-from .image import read, resize
+from .image import fit, read
 from .spec import Golden
 
 GOLDEN_PHOTOS = Path(__file__).parent / "golden"
@@ -69,8 +69,8 @@ def verify(classifier: Classifier) -> Verdict:
 
 
 def _check(classifier: Classifier, name: str, golden: Golden) -> Check:
-    decoded = read(GOLDEN_PHOTOS / name, "stored")
-    pixels = np.asarray(resize(decoded, classifier.spec.resize))
+    decoded = read(GOLDEN_PHOTOS / name, "stored", mode=classifier.spec.mode)
+    pixels = fit(decoded, classifier.spec.resize, name)
     probabilities = classifier.run(pixels[np.newaxis])[0][0].astype(np.float64)
     return Check(
         name,

@@ -13,6 +13,8 @@ from fastai.layers import AdaptiveConcatPool2d
 from fastai.layers import Flatten as FastaiFlatten
 from torch import Tensor, nn
 
+from petinfer.spec import CHANNELS
+
 from ..errors import ExportError, one_line
 from ..source.preprocessing import Crop, Statistics
 from ..source.resampling import Resampling
@@ -22,7 +24,7 @@ OPSET = 18
 
 
 class PixelsToAnswers(nn.Module):
-    """``image`` uint8 [batch, height, width, 3] → ``probabilities`` and ``logits``, float32 [batch, classes]."""
+    """``image`` uint8 [batch, height, width, channels] → ``probabilities`` and ``logits``, float32 [batch, classes]."""
 
     scale: Tensor
     shift: Tensor
@@ -33,7 +35,7 @@ class PixelsToAnswers(nn.Module):
         self,
         model: nn.Module,
         width: int,
-        statistics: Statistics | None,
+        statistics: Statistics,
         resampling: Resampling | None = None,
         crop: Crop | None = None,
     ) -> None:
@@ -43,7 +45,8 @@ class PixelsToAnswers(nn.Module):
         self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
         self.register_buffer("columns", None if columns is None else torch.from_numpy(columns.T.copy()))
         self.model = _with_plain_pooling(model)
-        mean, std = statistics or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        mean, std = statistics
+        self.channels = len(mean)
         # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same. They hold a
         # whole line: onnxruntime takes many times as long to broadcast three values
         self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).repeat(width))
@@ -57,8 +60,10 @@ class PixelsToAnswers(nn.Module):
         if self.crop is not None:
             top, left = self.crop.top, self.crop.left
             image = image[:, top : top + self.crop.height, left : left + self.crop.width]
+        if image.shape[3] != self.channels:  # grey photos for a network of colours
+            image = image.expand(-1, -1, -1, self.channels)
         lines = image.flatten(2).float() * self.scale + self.shift
-        pixels = lines.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+        pixels = lines.unflatten(2, (-1, self.channels)).permute(0, 3, 1, 2)
         if self.rows is not None and self.columns is not None:
             pixels = self.rows @ pixels @ self.columns
         logits = self.model(pixels)
@@ -99,11 +104,11 @@ def export_graph(source: SourceModel) -> onnx.ModelProto:
 
 
 def _export(source: SourceModel) -> onnx.ModelProto:
-    height, width = source.resize.height, source.resize.width
+    height, width, channels = source.resize.height, source.resize.width, CHANNELS[source.mode]
     network = PixelsToAnswers(
         copy.deepcopy(source.learn.model),
         source.crop.width if source.crop else width,
-        source.statistics,
+        source.statistics or ((0.0,) * channels, (1.0,) * channels),
         source.resampling,
         source.crop,
     )
@@ -111,7 +116,7 @@ def _export(source: SourceModel) -> onnx.ModelProto:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.eval(),
-            (torch.zeros(2, height, width, 3, dtype=torch.uint8),),
+            (torch.zeros(2, height, width, channels, dtype=torch.uint8),),
             input_names=["image"],
             output_names=["probabilities", "logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -8,6 +8,8 @@ from typing import Any
 
 from petinfer.spec import Spec
 
+_MODES = {"RGB": "RGB", "L": "grey"}
+
 
 def card(spec: Spec, path: Path) -> str:
     """The card of a model file, Markdown."""
@@ -19,7 +21,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
     rows = {
         "labels": ", ".join(spec.labels) if len(spec.labels) <= 40 else f"{len(spec.labels)} classes",
         "network": f"{origin.get('architecture', 'unknown')}, {spec.precision}",
-        "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}",
+        "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}, {_MODES[spec.mode]}",
         "orientation": spec.orientation,
         "trained on": _photos(origin.get("photos", {})),
         "starting weights": _weights(origin.get("weights", {})),

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from petinfer.image import pixels
-
 from ..source.source_model import SourceModel
 from .compare import Array, Reference, softmax
 
@@ -44,8 +42,8 @@ def _float64_logits(source: SourceModel, photos: Sequence[Path]) -> Array:
 
 
 def _float64_input(source: SourceModel, photo: Path) -> torch.Tensor:
-    """The network's input for a photo, float64 [1, 3, height, width]."""
-    planes = source.cropped(pixels(photo, source.resize, "stored")).transpose(2, 0, 1) / 255
+    """The network's input for a photo, float64 [1, channels, height, width]."""
+    planes = source.cropped(source.pixels(photo)).transpose(2, 0, 1) / 255
     if source.resampling is not None:
         rows, columns = (matrix.astype(np.float64) for matrix in source.resampling)
         planes = rows @ planes @ columns.T

@@ -10,17 +10,18 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from fastai.vision.all import PILImage
+from fastai.vision.all import PILImage, PILImageBW
 from numpy.typing import NDArray
 
 from petinfer import Classifier
-from petinfer.image import pixels
 from petinfer.spec import Golden
 from petinfer.verify import GOLDEN_PHOTOS
 
 from ..errors import ParityError
 from ..source.source_model import SourceModel, learner_logits
 from .compare import file_answers, softmax
+
+_CLASSES = {"RGB": PILImage, "L": PILImageBW}
 
 
 def learner_golden(source: SourceModel) -> dict[str, Golden]:
@@ -47,10 +48,10 @@ def with_file_answers(golden: dict[str, Golden], classifier: Classifier) -> dict
 
 
 def _golden(source: SourceModel, photo: Path, learner: tuple[float, ...]) -> Golden:
-    decoded = PILImage.create(photo)
-    ours = pixels(photo, source.resize, "stored")
+    decoded = _CLASSES[source.mode].create(photo)
+    ours = source.pixels(photo)
     fastais = np.asarray(source.item_transform(decoded, split_idx=1))
-    if not np.array_equal(fastais, source.cropped(ours)):
+    if not np.array_equal(fastais.reshape(*fastais.shape[:2], -1), source.cropped(ours)):
         raise ParityError(
             f"{photo.name}: petinfer's pixels are not fastai's (install another version of Pillow or fastai)"
         )

@@ -29,7 +29,7 @@ def compare_turned(classifier: Classifier, photos: Sequence[Path], stored: Array
         return None
     changed = 0
     for i in turned:
-        upright = pixels(photos[i], classifier.spec.resize, "upright")
+        upright = pixels(photos[i], classifier.spec.resize, "upright", classifier.spec.mode)
         changed += int(classifier.run(upright[np.newaxis])[0][0].argmax() != stored[i].argmax())
     return {"photos": len(turned), "changed": changed}
 

@@ -61,6 +61,8 @@ def load_pickled(path: Path) -> SourceModel:
         before.resampling,
         before.crop,
         before.item_transform,
+        before.mode,
+        vocab=labels,
     )
 
 

@@ -17,7 +17,7 @@ from fastai.vision.all import (
 from fastai.vision.all import Resize as FastaiResize
 from PIL import Image
 
-from petinfer.spec import Resize
+from petinfer.spec import CHANNELS, Resize
 from petinfer.verify import GOLDEN_PHOTOS
 
 from ..errors import ExportError
@@ -45,6 +45,7 @@ class Preprocessing:
     item_transform: Any
     resampling: Resampling | None
     statistics: Statistics | None
+    mode: str
 
 
 def read_preprocessing(learn: Learner) -> Preprocessing:
@@ -53,21 +54,22 @@ def read_preprocessing(learn: Learner) -> Preprocessing:
     Raises:
         ExportError: something that petinfer cannot reproduce.
     """
-    _require_rgb(learn)
+    mode = read_mode(learn)
     transform = _item_transform_of(learn)
     resize, crop = describe_item_transform(transform)
     size = (crop.height, crop.width) if crop else (resize.height, resize.width)
-    return Preprocessing(resize, crop, transform, *_batch_transforms_of(learn, size))
+    return Preprocessing(resize, crop, transform, *_batch_transforms_of(learn, (CHANNELS[mode], *size)), mode)
 
 
-def _require_rgb(learn: Learner) -> None:
-    """Refuse a Learner of grey, RGBA or other images: a model file takes three channels, red, green and blue."""
+def read_mode(learn: Learner) -> str:
+    """``RGB``, or ``L`` for grey; a Learner of RGBA or other images is refused: no model file has such a mode."""
     photo = learn.dls.test_dl([GOLDEN_PHOTOS / "cat.jpg"], num_workers=0).dataset[0][0]
-    if not isinstance(photo, Image.Image):
-        raise ExportError(f"learner: it opens a photo as {type(photo).__name__}, not PILImage (train with ImageBlock)")
-    if photo.mode != PILImage._open_args["mode"]:
-        name = type(photo).__name__
-        raise ExportError(f"learner: it opens photos as {name} in mode {photo.mode}, not RGB (train with PILImage)")
+    name, remedy = type(photo).__name__, "train with PILImage or PILImageBW"
+    if not isinstance(photo, PILImage):
+        raise ExportError(f"learner: it opens a photo as {name}, not PILImage (train with ImageBlock)")
+    if photo.mode not in CHANNELS:
+        raise ExportError(f"learner: it opens photos as {name} in mode {photo.mode}, not RGB or L ({remedy})")
+    return str(photo.mode)
 
 
 def _item_transform_of(learn: Learner) -> Any:
@@ -101,7 +103,8 @@ def describe_item_transform(transform: Any) -> tuple[Resize, Crop | None]:
     return Resize(down, across, "squish", "zeros", resample), crop if (across, down) != (width, height) else None
 
 
-def _batch_transforms_of(learn: Learner, size: tuple[int, int]) -> tuple[Resampling | None, Statistics | None]:
+def _batch_transforms_of(learn: Learner, shape: tuple[int, int, int]) -> tuple[Resampling | None, Statistics | None]:
+    """``shape`` is that of a photo: channels, height, width."""
     statistics: Statistics | None = None
     resampling: Resampling | None = None
     for transform in learn.dls.valid.after_batch.fs:
@@ -109,14 +112,20 @@ def _batch_transforms_of(learn: Learner, size: tuple[int, int]) -> tuple[Resampl
         if isinstance(transform, Normalize):
             if statistics is not None:
                 raise ExportError("learner: it normalizes twice, by two Normalize transforms (train with one)")
-            statistics = (tuple(transform.mean.flatten().tolist()), tuple(transform.std.flatten().tolist()))
-        elif not _is_for_training(transform) and (matrices := measure_resampling(transform, *size)) is not None:
+            statistics = _statistics_of(transform, shape[0])
+        elif not _is_for_training(transform) and (matrices := measure_resampling(transform, *shape)) is not None:
             if statistics is not None:
                 raise ExportError(f"learner: its batch transform {name} resamples after Normalize (move it before)")
             if resampling is not None:
                 raise ExportError(f"learner: its batch transform {name} is a second resampling (train with one)")
             resampling = matrices
     return resampling, statistics
+
+
+def _statistics_of(transform: Any, channels: int) -> Statistics:
+    """Of each channel; one value is for all of them, and three make three channels of grey photos, as in torch."""
+    mean, std = (tuple(each.flatten().tolist()) for each in (transform.mean, transform.std))
+    return (mean, std) if len(mean) > 1 else (mean * channels, std * channels)
 
 
 def _is_for_training(transform: Any) -> bool:

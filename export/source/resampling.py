@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastai.vision.all import TensorImage
+from fastai.vision.all import TensorImage, TensorImageBW
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,7 +24,7 @@ _NOTHING = 1e-4  # aug_transforms() at validation is grid_sample on its own grid
 _EXACT = 2e-6
 
 
-def measure_resampling(transform: Any, height: int, width: int) -> Resampling | None:
+def measure_resampling(transform: Any, channels: int, height: int, width: int) -> Resampling | None:
     """The matrices ``rows`` [out height, height] and ``columns`` [out width, width] of a batch transform at validation.
 
     Returns:
@@ -36,28 +36,29 @@ def measure_resampling(transform: Any, height: int, width: int) -> Resampling | 
     name = type(transform).__name__
 
     def apply(photos: Tensor) -> Tensor:
-        return torch.as_tensor(transform(TensorImage(photos), split_idx=1)).as_subclass(Tensor)
+        batch = TensorImage(photos) if channels == 3 else TensorImageBW(photos)
+        return torch.as_tensor(transform(batch, split_idx=1)).as_subclass(Tensor)
 
-    noise = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     found = apply(noise.clone())
     if not torch.equal(found, apply(noise.clone())):
         raise ExportError(f"learner: its batch transform {name} is random at validation (train without it)")
     if found.shape == noise.shape and float((found - noise).abs().max()) < _NOTHING:
         return None
-    rows, columns = _lines(apply, height, width, 2), _lines(apply, height, width, 3)
+    rows, columns = _lines(apply, noise.shape, 2), _lines(apply, noise.shape, 3)
     again = np.einsum("oh,bchw,pw->bcop", rows, noise.numpy(), columns, optimize=True)
     if again.shape != tuple(found.shape) or float(np.abs(again - found.numpy()).max()) > _EXACT:
         raise ExportError(f"learner: its batch transform {name} cannot be put into the graph (train without it)")
     return rows, columns
 
 
-def _lines(apply: Callable[[Tensor], Tensor], height: int, width: int, dimension: int, chunk: int = 32) -> Matrix:
+def _lines(apply: Callable[[Tensor], Tensor], shape: torch.Size, dimension: int, chunk: int = 32) -> Matrix:
     """How bright each line of the result is when one line of the photo is lit, for each line in turn."""
-    length = (height, width)[dimension - 2]
+    length = shape[dimension]
     found = []
     for start in range(0, length, chunk):
         lit = range(start, min(start + chunk, length))
-        photos = torch.zeros(len(lit), 3, height, width)
+        photos = torch.zeros(len(lit), *shape[1:])
         for i, line in enumerate(lit):
             photos.select(dimension, line)[i] = 1
         found.append(apply(photos)[:, 0].mean(2 if dimension == 2 else 1))

@@ -11,6 +11,7 @@ import numpy as np
 from fastai.vision.all import CastToTensor, Learner, ProgressCallback, Recorder, TrainEvalCallback
 from numpy.typing import NDArray
 
+from petinfer.image import pixels
 from petinfer.spec import Resize
 
 from ..errors import ExportError, one_line
@@ -36,13 +37,29 @@ class SourceModel:
     """Of the resized pixels."""
     item_transform: Any = None
     """fastai's own transform that ``resize`` and ``crop`` reproduce."""
+    mode: str = "RGB"
+    """``L`` for grey photos."""
+    vocab: tuple[str, ...] = ()
+    """The Learner's own names of its classes, as texts, where ``labels`` may be other words."""
+
+    def pixels(self, photo: Path) -> NDArray[np.uint8]:
+        """petinfer's own pixels of a photo, uint8 [height, width, channels], before ``crop``; not turned, as in fastai."""
+        return pixels(photo, self.resize, "stored", self.mode)
 
     def cropped(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the network sees of the resized pixels [height, width, 3]."""
+        """What the network sees of the resized pixels [height, width, channels]."""
         if self.crop is None:
             return image
         top, left = self.crop.top, self.crop.left
         return image[top : top + self.crop.height, left : left + self.crop.width]
+
+    def mapping(self) -> str | None:
+        """Which class got which word; None where the classes are named already."""
+        if self.vocab and self.vocab != self.labels:
+            return ", ".join(f"{own} → {word}" for own, word in zip(self.vocab, self.labels, strict=True))
+        if set(self.labels) <= {"False", "True"}:
+            return f"labels: {', '.join(self.labels)} (--labels gives them words, in this order)"
+        return None
 
     def with_labels(self, labels: Sequence[str] | None) -> SourceModel:
         """The same model with other words for its classes; None keeps the vocab's."""

@@ -92,9 +92,9 @@ def measure(
 def _query(classifier: Classifier, photo: bytes) -> tuple[float, ...]:
     """One query through the functions that `Classifier.predict` calls; returns the duration of each of `STEPS`, s."""
     start = time.perf_counter()
-    decoded = image.read(photo, classifier.orientation, classifier.min_decode_size)
+    decoded = image.read(photo, classifier.orientation, classifier.min_decode_size, mode=classifier.spec.mode)
     read = time.perf_counter()
-    pixels = np.asarray(image.resize(decoded, classifier.spec.resize))[np.newaxis]
+    pixels = image.fit(decoded, classifier.spec.resize, "photo")[np.newaxis]
     resized = time.perf_counter()
     classifier.predict_pixels(pixels)
     end = time.perf_counter()

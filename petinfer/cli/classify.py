@@ -278,4 +278,5 @@ def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> 
         "label": prediction.label,
         "probability": prediction.probability,
         "probabilities": dict(list(prediction.probabilities.items())[:top]),
+        **({"note": prediction.note} if prediction.note else {}),
     }

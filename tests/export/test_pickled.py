@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -85,6 +86,14 @@ def test_labels_can_be_renamed_in_the_order_of_the_vocab(tiny_learner: Path) -> 
         load_pickled(tiny_learner).with_labels(["dog"])
 
 
+def test_the_mapping_of_classes_to_words_is_told(tiny_learner: Path) -> None:
+    source = load_pickled(tiny_learner)
+    assert source.mapping() == "labels: False, True (--labels gives them words, in this order)"
+    assert source.with_labels(["dog", "cat"]).mapping() == "False → dog, True → cat"
+    words = replace(source, labels=("dog", "cat"), vocab=("dog", "cat"))
+    assert words.mapping() is None
+
+
 def test_resize_and_statistics_are_read_off_the_learner(tiny_learner: Path) -> None:
     source = load_pickled(tiny_learner)
     assert source.resize == Resize(224, 224, "crop", "reflection", "bilinear")
@@ -122,7 +131,7 @@ def test_augmentations_that_do_nothing_at_validation_are_left_out(learn: Learner
     ids=lambda t: type(t).__name__,
 )
 def test_presizing_becomes_two_matrices_that_do_what_fastai_does(presizing: RandTransform) -> None:
-    resampling = measure_resampling(presizing, 115, 131)
+    resampling = measure_resampling(presizing, 3, 115, 131)
     assert resampling is not None
     rows, columns = resampling
     assert (rows.shape, columns.shape) == ((56, 115), (56, 131))
@@ -156,7 +165,7 @@ class Bent(RandTransform):
 @pytest.mark.parametrize(("transform", "message"), [(Shaky(), "Shaky is random"), (Bent(), "Bent cannot be put into")])
 def test_a_batch_transform_that_cannot_go_into_the_graph_is_refused_by_name(transform: object, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        measure_resampling(transform, 40, 40)
+        measure_resampling(transform, 3, 40, 40)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastai.vision.all import (
     DataBlock,
     ImageBlock,
     Learner,
     Normalize,
     PILImage,
-    PILImageBW,
+    PILMask,
     RandomResizedCrop,
     aug_transforms,
     imagenet_stats,
@@ -23,7 +24,7 @@ from export.onnx_file.graph import export_graph
 from export.onnx_file.seal import seal
 from export.parity.compare import Reference, compare, file_answers
 from export.source.pickled import load_learner
-from export.source.preprocessing import Crop, _require_rgb, describe_item_transform, read_preprocessing
+from export.source.preprocessing import Crop, describe_item_transform, read_mode, read_preprocessing
 from export.source.source_model import SourceModel, freeze, learner_logits
 from petinfer import Classifier
 from petinfer.image import pixels
@@ -101,19 +102,24 @@ class PILImageHSV(PILImage):
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (PILImageBW, "opens photos as PILImageBW in mode L, not RGB"),
-        (PILImageRGBA, "opens photos as PILImageRGBA in mode RGBA, not RGB"),
-        (PILImageHSV, "opens photos as PILImageHSV in mode HSV, not RGB"),
+        (PILImageRGBA, "opens photos as PILImageRGBA in mode RGBA, not RGB or L"),
+        (PILImageHSV, "opens photos as PILImageHSV in mode HSV, not RGB or L"),
+        (PILMask, "opens a photo as PILMask, not PILImage"),
     ],
 )
-def test_images_that_are_not_rgb_are_refused_by_name(cls: type, message: str, drawn_photos: Path) -> None:
+def test_images_of_other_modes_are_refused_by_name(cls: type, message: str, drawn_photos: Path) -> None:
     photos = sorted(drawn_photos.glob("*.png"))[:4]
     block = DataBlock(blocks=ImageBlock(cls), splitter=lambda items: ([0, 1], [2, 3]))
     learn = Learner.__new__(Learner)
     learn.dls = block.dataloaders(photos, bs=2, num_workers=0)
     with pytest.raises(ExportError, match=message):
-        _require_rgb(learn)
+        read_mode(learn)
 
 
 def test_a_photo_opened_as_rgb_passes(learn: Learner) -> None:
-    _require_rgb(learn)
+    assert read_mode(learn) == "RGB"
+
+
+def test_one_mean_normalizes_all_channels(learn: Learner) -> None:
+    normalize = Normalize(torch.tensor([[[[0.5]]]]), torch.tensor([[[[0.25]]]]))
+    assert read_preprocessing(with_batch_tfms(learn, normalize)).statistics == ((0.5,) * 3, (0.25,) * 3)

@@ -196,6 +196,14 @@ def test_the_session_runs_what_was_asked_for() -> None:
     assert classifier.session.get_session_options().intra_op_num_threads == 1
 
 
+def test_the_note_of_a_16_bit_photo_is_its_own(classifier: Classifier, cat_photo: Path) -> None:
+    deep = Image.fromarray(np.full((40, 40), 60_000, np.uint16))
+    note = "grey of more than 8 bits: values were cut to whole numbers from 0 to 255, as fastai does"
+    found = list(classifier.predict_stream([cat_photo, b"no photo", deep, cat_photo]))
+    assert [getattr(each, "note", "error") for each in found] == [None, "error", note, None]
+    assert classifier.predict(deep).note == note
+
+
 def test_a_batch_of_another_shape_is_refused(classifier: Classifier) -> None:
     with pytest.raises(ValueError, match=r"batch: float32 \[1, 2, 2, 3\] is not uint8 \[photos, 224, 224, 3\]"):
         classifier.run(np.zeros((1, 2, 2, 3), np.float32))
@@ -240,3 +248,13 @@ def test_a_description_that_contradicts_the_graph_is_refused(tmp_path: Path) -> 
     onnx.save(model, tmp_path / "contradiction.onnx")
     with pytest.raises(ModelError, match=r"contradiction\.onnx: its inputs are"):
         Classifier(tmp_path / "contradiction.onnx")
+
+
+def test_a_grey_description_of_a_graph_of_colours_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(BUNDLED_MODEL)
+    entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
+    entry.value = entry.value.replace('{"schema": 1, ', '{"schema": 2, "mode": "L", ')
+    onnx.save(model, tmp_path / "grey.onnx")
+    with pytest.raises(ModelError, match=r"but its metadata says \[\('image', 'tensor\(uint8\)', \[224, 224, 1\]\)\]"):
+        Classifier(tmp_path / "grey.onnx")

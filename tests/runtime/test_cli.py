@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from petinfer import Classifier
 from petinfer.cli import main
@@ -117,6 +119,13 @@ def test_a_folder_without_photos_is_exit_2(tmp_path: Path) -> None:
     result = petinfer("classify", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no photos in this folder" in result.stderr
+
+
+def test_the_record_of_a_clipped_16_bit_photo_has_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "scan.png"
+    Image.fromarray(np.full((40, 40), 60_000, np.uint16)).save(path)
+    (record,) = json.loads(cli_runner().invoke(main, ["classify", "--json", str(path)]).stdout)
+    assert record["note"].startswith("grey of more than 8 bits: values were cut")
 
 
 def test_an_empty_folder_next_to_a_photo_has_its_record(cat_photo: Path, tmp_path: Path) -> None:

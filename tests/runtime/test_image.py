@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps, features
 
 from petinfer import PhotoError
-from petinfer.image import decode, name_of, pixels, read, resize
+from petinfer.image import convert, decode, name_of, note_on, pixels, read, resize
 from petinfer.spec import Resize
 
 SQUARE = Resize(224, 224)
@@ -68,9 +68,30 @@ def test_a_turned_pillow_image_is_turned_too(lying_photo: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_every_mode_becomes_rgb(mode: str) -> None:
+def test_every_mode_becomes_rgb_or_grey(mode: str) -> None:
     image = Image.new(mode, (30, 20))
     assert pixels(image, Resize(8, 8), "stored").shape == (8, 8, 3)
+    assert pixels(image, Resize(8, 8), "stored", "L").shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_grey_is_converted_before_it_is_padded_and_resized(padding: str) -> None:
+    photo, to = gradient(97, 40), Resize(64, 64, "pad", padding)
+    once = pixels(photo.convert("L").convert("RGB"), to, "stored")[..., :1]
+    assert np.array_equal(pixels(photo, to, "stored", "L"), once)
+
+
+@pytest.mark.parametrize("kind", ["<u2", "<i4", "<f4"])
+def test_a_note_says_that_values_over_255_were_clipped(kind: str) -> None:
+    note = "grey of more than 8 bits: values were cut to whole numbers from 0 to 255, as fastai does"
+    image = Image.fromarray(np.array([[0, 300]], kind))
+    assert image.mode in ("I;16", "I", "F") and note_on(image) == note
+    assert np.asarray(convert(image, "stored", "RGB", "photo"))[0, :, 0].tolist() == [0, 255]
+
+
+def test_photos_that_lose_nothing_have_no_note(cat_photo: Path) -> None:
+    assert note_on(decode(cat_photo)) is None
+    assert note_on(Image.fromarray(np.array([[0, 255]], np.uint16))) is None
 
 
 @pytest.mark.parametrize(

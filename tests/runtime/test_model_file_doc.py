@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 import petinfer
 from petinfer import image as petinfer_image
-from petinfer.spec import METHODS, ORIENTATIONS, PADDINGS, PRECISIONS, RESAMPLES, Golden, Resize, Spec
+from petinfer.spec import CHANNELS, METHODS, ORIENTATIONS, PADDINGS, PRECISIONS, RESAMPLES, Golden, Resize, Spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model-file.md").read_text(encoding="utf-8")
 
@@ -61,6 +61,16 @@ def test_the_pages_preprocessing_gives_petinfers_bytes(page: dict[str, Any], met
             mine = page["resize"](page["cut"](photo, width, height, method, padding), width, height, "bilinear")
             expected = petinfer_image.resize(Image.fromarray(photo), Resize(height, width, method, padding))
             assert np.array_equal(mine, np.asarray(expected)), (photo.shape, width, height)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_pages_grey_preprocessing_gives_petinfers_bytes(page: dict[str, Any], method: str) -> None:
+    random = np.random.default_rng(2)
+    for _ in range(4):
+        photo = random_photo(random)
+        mine = page["resize"](page["cut"](page["grey"](photo), 97, 160, method, "reflection"), 97, 160, "bilinear")
+        expected = petinfer_image.pixels(photo, Resize(160, 97, method, "reflection"), "stored", "L")
+        assert np.array_equal(mine, expected), photo.shape
 
 
 def test_the_pages_window_is_petinfers_at_every_width(page: dict[str, Any]) -> None:
@@ -112,6 +122,6 @@ def test_every_field_of_the_description_is_on_the_page() -> None:
     assert rows_below("## Golden answers") == {each.name for each in fields(Golden)}
 
 
-@pytest.mark.parametrize("value", [*METHODS, *PADDINGS, *RESAMPLES, *ORIENTATIONS, *PRECISIONS])
+@pytest.mark.parametrize("value", [*METHODS, *PADDINGS, *RESAMPLES, *ORIENTATIONS, *PRECISIONS, *CHANNELS])
 def test_every_allowed_value_is_on_the_page(value: str) -> None:
     assert f"`{value}`" in PAGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,20 @@ def test_a_description_survives_the_file() -> None:
     assert Spec.from_json(SPEC.to_json()) == SPEC
 
 
+def test_grey_is_of_schema_2_and_survives_the_file() -> None:
+    grey = replace(SPEC, mode="L")
+    content = json.loads(grey.to_json())
+    assert (content["schema"], content["mode"], grey.pixels_shape) == (2, "L", (224, 160, 1))
+    assert Spec.from_json(grey.to_json()) == grey
+
+
+def test_without_a_field_of_schema_2_a_description_is_of_schema_1() -> None:
+    content = json.loads(SPEC.to_json())
+    assert content["schema"] == 1 and "mode" not in content
+    assert Spec.from_json(changed(schema=2)) == SPEC
+    assert SPEC.pixels_shape == (224, 160, 3)
+
+
 def test_size_is_height_then_width() -> None:
     assert json.loads(SPEC.to_json())["resize"]["size"] == [224, 160]
 
@@ -42,7 +57,11 @@ def changed(**entries: object) -> str:
     [
         ("{", "its metadata is not JSON"),
         ("[]", "metadata is [], not a JSON object"),
-        (changed(schema=2), "its schema is not 1"),
+        (changed(schema=3), "its schema is not 1 to 2"),
+        (changed(schema=True), "its schema is not 1 to 2"),
+        (changed(schema=[]), "its schema is not 1 to 2"),
+        (changed(mode="L"), "its metadata holds an unknown 'mode'"),
+        (changed(schema=2, mode="CMYK"), "mode is 'CMYK', not one of RGB, L"),
         (changed(labels=None), "its metadata lacks 'labels'"),
         (changed(extra=1), "its metadata holds an unknown 'extra'"),
         (changed(labels=["cat"]), "labels are ['cat'], not two or more texts"),

@@ -90,8 +90,9 @@ BREAKS = {
     "an off-by-one crop": "crop = Image.Image.crop\n"
     "Image.Image.crop = lambda self, b=None: crop(self, (b[0] + 1, b[1], b[2] + 1, b[3]) if b else b)",
     "swapped channels": "import petinfer.verify as v\nread = v.read\n"
-    "v.read = lambda *a: Image.merge('RGB', read(*a).split()[::-1])",
-    "EXIF turned": "import petinfer.verify as v\nread = v.read\nv.read = lambda photo, orientation: read(photo, 'upright')",
+    "v.read = lambda *a, **k: Image.merge('RGB', read(*a, **k).split()[::-1])",
+    "EXIF turned": "import petinfer.verify as v\nread = v.read\n"
+    "v.read = lambda photo, orientation, **mode: read(photo, 'upright', **mode)",
     "a provider that computes wrongly": "from petinfer.classifier import Classifier\nrun = Classifier.run\n"
     "Classifier.run = lambda self, batch: [answers * 0.9 + 0.05 for answers in run(self, batch)]",
 }
@@ -112,8 +113,8 @@ def test_another_jpeg_decoder_is_a_note_and_not_a_failure(exported: Path) -> Non
 from PIL import Image
 import petinfer.verify as v
 read = v.read
-def other(photo, orientation):
-    image = read(photo, orientation)
+def other(photo, orientation, **mode):
+    image = read(photo, orientation, **mode)
     return image.point(lambda level: max(level, 1)) if photo.suffix == ".jpg" else image
 v.read = other
 from petinfer.cli import main
