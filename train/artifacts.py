@@ -77,6 +77,7 @@ def save(learn: Learner, recipe: Recipe, weights: Path | None, facts: dict[str, 
     content = {
         "settings": as_settings(recipe),
         "labels": [labelling.word(category) for category in learn.dls.vocab],
+        "vocab": [str(category) for category in learn.dls.vocab],
         "preprocessing": _preprocessing(learn),
         **facts,
         "weights": _weights(weights),

@@ -10,6 +10,7 @@ from typing import Any
 from .errors import TrainingError
 
 LABELS = ("species", "breed", "folder")
+STUDENTS = ("resnet18", "resnet34")  # those whose maps a teacher's are compared with
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Recipe:
                 kind is not bool and isinstance(value, bool)
             ):
                 raise TrainingError(f"recipe: {field.name} is {value!r}, not a {kind.__name__} (see train/recipe.py)")
+        if self.teacher and self.arch not in STUDENTS:
+            raise TrainingError(
+                f"recipe: a teacher needs {' or '.join(STUDENTS)}, not {self.arch} (another arch, or no teacher)"
+            )
         if self.train_size and self.min_scale >= 1:
             raise TrainingError("recipe: train_size needs random crops (set min_scale below 1)")
         if self.labels not in LABELS:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from petinfer.spec import Resize
 
 from ..errors import ExportError, one_line
+from .efficientnet_lite import NAME, efficientnet_lite2
 from .preprocessing import Statistics
 from .source_model import SourceModel, freeze
 
@@ -55,7 +56,9 @@ def _rebuild(recipe: dict[str, Any], photo: Path) -> SourceModel:
     transform = fastai_resize(described)
     statistics = (tuple(normalize["mean"]), tuple(normalize["std"])) if normalize else None
     learn = _learner(arch, labels, transform, statistics, photo)
-    return SourceModel(freeze(learn), labels, described, statistics, _origin(recipe), item_transform=transform)
+    vocab = tuple(recipe.get("vocab", labels))  # runs of older versions do not have it
+    origin = _origin(recipe)
+    return SourceModel(freeze(learn), labels, described, statistics, origin, item_transform=transform, vocab=vocab)
 
 
 def _learner(
@@ -69,7 +72,7 @@ def _learner(
         batch_tfms=Normalize.from_stats(*statistics, cuda=False) if statistics else None,
     )
     dls = block.dataloaders([photo, photo], bs=1, num_workers=0)
-    network = getattr(torchvision.models, arch, arch)
+    network = efficientnet_lite2 if arch == NAME else getattr(torchvision.models, arch, arch)
     return vision_learner(dls, network, pretrained=False, normalize=False, n_out=len(labels))
 
 

@@ -349,6 +349,17 @@ def test_resuming_what_is_not_a_run_is_one_line_and_exit_2(tmp_path: Path) -> No
     assert (done.exit_code, done.stderr.startswith(f"Error: {tmp_path}: not a run")) == (2, True)
 
 
+def test_a_teacher_of_another_student_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text('{"teacher": "efficientnet-lite2"}')
+    options = ["--recipe", str(tmp_path / "recipe.json"), "--arch", "efficientnet-lite2"]
+    done = CliRunner().invoke(main, ["--out", str(tmp_path / "run"), *options])
+    expected = (
+        "Error: recipe: a teacher needs resnet18 or resnet34, not efficientnet-lite2 (another arch, or no teacher)\n"
+    )
+    assert (done.exit_code, done.stderr) == (2, expected)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_in_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
