@@ -10,11 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from petinfer.cli import sorting
@@ -305,6 +309,39 @@ def test_a_full_disk_ends_with_one_line_and_loses_nothing(option: str, photos: P
     assert f"Error: {option}: {tmp_path}/disk: cannot be written: No space left on device" in done.stderr
     gone = [json.loads(record)["path"] for record in records] if option == "--move-to" else []
     assert sorted(files(photos)) == sorted(name for name in before if str(photos / name) not in gone)
+
+
+few_names = st.sampled_from(["a.jpg", "a-2.jpg", "b.jpg"])
+photo = st.tuples(st.sampled_from(["one", "two"]), few_names, st.binary(max_size=1), st.sampled_from(["cat", "dog"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rounds=st.lists(st.tuples(st.booleans(), st.lists(photo, max_size=5)), max_size=4))
+def test_whatever_is_sorted_every_content_is_still_there(rounds: list[tuple[bool, list[Any]]]) -> None:
+    """Few names and contents, so that most of them clash: of a moved photo, no equal one takes the place."""
+    with tempfile.TemporaryDirectory() as top:
+        photos, destination = Path(top, "photos"), Path(top, "sorted")
+        destination.mkdir()
+        for moves, found in rounds:
+            labels = {f"{folder}/{name}": (content, label) for folder, name, content, label in found}
+            for name, (content, _) in labels.items():
+                (photos / name).parent.mkdir(parents=True, exist_ok=True)
+                (photos / name).write_bytes(content)
+            before, all_before = files(destination), contents(photos, destination)
+            records = [{"path": str(photos / name), "label": label} for name, (_, label) in labels.items()]
+            for record in Sorter(destination, moves).sort(iter(records)):
+                place = Path(record["moved_to" if moves else "copied_to"])
+                content, label = labels[Path(record["path"]).relative_to(photos).as_posix()]
+                assert (place.read_bytes(), place.parent) == (content, destination / label)
+            assert before.items() <= files(destination).items()
+            assert set(all_before) <= set(contents(photos, destination))
+            if moves:
+                assert contents(photos, destination) == all_before
+
+
+def contents(*folders: Path) -> Counter[bytes]:
+    """How often each content is in the folders."""
+    return Counter(content for folder in folders for content in files(folder).values())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
