@@ -1,14 +1,16 @@
 /**
  * Uses the page in headless Chromium as a person would, and prints what it showed as JSON.
  *
- *     node drive_page.mjs FOLDER PHOTO …    screenshots go to FOLDER
+ *     node drive_page.mjs FOLDER MODEL PHOTO …
+ *
+ * Screenshots go to FOLDER; MODEL is another model file, opened for the first photo after all others.
  */
 
 import { basename, join } from "node:path";
 
 import { IPHONE, launch, PATIENCE, serve } from "./browser.mjs";
 
-const [folder, ...photos] = process.argv.slice(2);
+const [folder, model, ...photos] = process.argv.slice(2);
 
 async function sha256OfInput(page) {
   return page.evaluate(async () => {
@@ -88,6 +90,26 @@ async function onAPhone(address) {
   return { ...answer, ...layout, facts };
 }
 
+/** Drop a file of the server's on the page. */
+async function drop(page, url, name) {
+  await page.evaluate(
+    async ([url, name]) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([await (await fetch(url)).blob()], name));
+      document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    },
+    [url, name],
+  );
+  return shown(page, name);
+}
+
+/** Open another model file, and classify a photo with it. */
+async function withModel(page, path, photo) {
+  await page.setInputFiles("#model-file", path);
+  await page.waitForFunction((name) => document.getElementById("facts").textContent.includes(name), basename(path));
+  return { ...(await give(page, photo)), facts: await page.textContent("#facts") };
+}
+
 const server = serve();
 const browser = await launch();
 try {
@@ -118,6 +140,8 @@ try {
   result.notAModel = await error(page, { name: "other.onnx", mimeType: "", buffer: Buffer.from("no model") });
   await page.emulateMedia({ colorScheme: "light" });
   result.camera = await useTheCamera(page);
+  result.dropped = await drop(page, "golden/cat.jpg", "dropped.jpg");
+  result.otherModel = await withModel(page, model, photos[0]);
 
   await page.waitForSelector("#offline:not([hidden])");
   result.phone = await onAPhone(address);

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,19 @@ CHROMIUM = next(
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def stored_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model, exported with the orientation `stored`."""
+    onnx = pytest.importorskip("onnx", reason="another model file is made here")
+    from export.onnx_file.seal import seal
+
+    bundled = Classifier()
+    path = tmp_path_factory.mktemp("model") / "stored.onnx"
+    seal(onnx.load(bundled.path), replace(bundled.spec, orientation="stored"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(stored_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page showed, step by step: see drive_page.mjs."""
     if not (WEB / "node_modules" / "playwright-core").is_dir() or shutil.which("npm") is None:
         pytest.skip("needs npm, and docs/web/node_modules: run npm ci in docs/web")
@@ -33,7 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip("needs Chromium: apt-get install chromium")
     subprocess.run(["npm", "run", "build"], cwd=WEB, check=True, capture_output=True, timeout=120)
     folder = os.environ.get("PETINFER_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots")
-    command = ["node", REPOSITORY / "tests" / "web" / "drive_page.mjs", folder, *PHOTOS]
+    command = ["node", REPOSITORY / "tests" / "web" / "drive_page.mjs", folder, stored_model, *PHOTOS]
     environment = os.environ | {"CHROMIUM": CHROMIUM}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
@@ -74,6 +87,19 @@ def test_the_page_works_without_its_server(page: dict[str, Any]) -> None:
 def test_the_page_asks_no_other_server_and_may_not(page: dict[str, Any]) -> None:
     assert page["foreign"] == []
     assert page["forbidden"] == "connect-src"
+
+
+def test_a_dropped_photo_is_classified(page: dict[str, Any], classifier: Classifier) -> None:
+    assert page["dropped"] == expected(classifier, GOLDEN / "cat.jpg")
+
+
+def test_another_model_is_opened_and_its_orientation_respected(page: dict[str, Any], stored_model: Path) -> None:
+    shown = page["otherModel"]
+    facts = shown.pop("facts")
+    assert shown == expected(Classifier(stored_model), PHOTOS[0])
+    assert shown["pixels"] != page["answers"][PHOTOS[0].name]["pixels"]
+    assert "stored.onnx" in facts
+    assert "(as exported)" in facts
 
 
 def test_the_page_logs_no_error(page: dict[str, Any]) -> None:

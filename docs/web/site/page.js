@@ -24,9 +24,10 @@ function ask(task, argument, moved = []) {
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
 }
 
-function say(message) {
+/** Show a message; `spoken` is for screen readers alone, as the page shows it elsewhere. */
+function say(message, spoken = "") {
   element("status").className = "status";
-  element("status").textContent = message;
+  element("status").replaceChildren(message, withText("span", spoken, "unseen"));
 }
 
 function fail(message) {
@@ -170,7 +171,7 @@ async function classify(name, source, picture) {
     const answer = await ask("classify", source);
     if (mine !== shown) return;
     showAnswer({ ...answer, labels: description.labels, size: description.resize.size });
-    say(`${name}, ${answer.width} × ${answer.height}`);
+    say(`${name}, ${answer.width} × ${answer.height}`, `: ${element("label").textContent} ${element("probability").textContent}`);
     document.body.dataset.answered = name;
   } catch (error) {
     if (mine === shown) fail(`${name}: ${error.message}`);
