@@ -1,7 +1,8 @@
 """Leaves out what a model file does not need and other runtimes refuse.
 
-onnxruntime's quantizer gives each int32 bias a zero point of 0, which WebGPU and WebNN refuse, and its tools declare operator
-sets that no node uses. Without either, onnxruntime's CPU kernels compute the same bits.
+onnxruntime's quantizer gives each int32 bias a zero point of 0, which WebNN and the WebGPU of onnxruntime-web before 1.29
+refuse ("in the case of dequantizing int32 there is no zero point"), and its tools declare operator sets that no node uses.
+Without either, onnxruntime's CPU kernels compute the same bits.
 """
 
 from __future__ import annotations

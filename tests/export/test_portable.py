@@ -1,4 +1,4 @@
-"""A portable model file computes the same bits, and holds nothing that WebGPU and WebNN refuse."""
+"""A portable model file computes the same bits, and holds nothing that other runtimes refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/** A model file in onnxruntime-web: WebGPU where the browser has a GPU that passes the model's own test, else WebAssembly. */
+/** A model file in onnxruntime-web, on WebGPU or WebAssembly. */
 
 const VENDOR = new URL("./vendor/", import.meta.url).href;
 

@@ -47,11 +47,15 @@ async function open({ model, device, threads }) {
   return { description, asExported, size: model.length, device: found, threads: used, note };
 }
 
-/** [classifier, note]: on the GPU if there is one and its answers pass the model's own test. */
+/**
+ * [classifier, note]: on the GPU if there is one and its answers pass the model's own test.
+ *
+ * int8 stays on the processor: WebGPU has no QuantizeLinear, so each layer's numbers would travel to the processor and back.
+ */
 async function openOn(device, model, description, threads) {
   if (device !== "auto") return [await Classifier.open(model, description, device, threads), ""];
   let note = "";
-  if (await hasGpu()) {
+  if (description.precision !== "int8" && (await hasGpu())) {
     try {
       const onGpu = await Classifier.open(model, description, "webgpu", threads);
       const [failure] = (await verify(onGpu, libraries)).failures;
