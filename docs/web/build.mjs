@@ -1,7 +1,7 @@
 /**
- * Puts the page together in build/: site/, the libraries from node_modules, a model file, its golden photos.
+ * Puts the page together in a folder: site/, the libraries from node_modules, a model file, the golden photos.
  *
- *     node build.mjs [model.onnx]
+ *     node build.mjs [MODEL.onnx [FOLDER]]    the bundled model and build/, unless others are named
  */
 
 import { createHash } from "node:crypto";
@@ -13,7 +13,8 @@ import { readDescription } from "./site/model_file.js";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const REPOSITORY = resolve(HERE, "../..");
-const OUT = join(HERE, "build");
+const MODEL = resolve(process.argv[2] ?? join(REPOSITORY, "petinfer/models/pets-int8.onnx"));
+const OUT = resolve(process.argv[3] ?? join(HERE, "build"));
 const PARTS = `${OUT}.part`; // renamed at the end: a failed build leaves the last one as it is
 
 /** From node_modules to build/vendor/. */
@@ -38,7 +39,7 @@ async function filesBelow(folder) {
   return entries.filter((each) => each.isFile()).map((each) => relative(folder, join(each.parentPath, each.name)));
 }
 
-async function copyAll(model) {
+async function copyAll() {
   const modules = join(HERE, "node_modules");
   await rm(PARTS, { recursive: true, force: true });
   await mkdir(join(PARTS, "vendor"), { recursive: true });
@@ -46,7 +47,7 @@ async function copyAll(model) {
   for (const [name, folder] of Object.entries({ ...LIBRARIES, ...GPU })) {
     await cp(join(modules, folder, name), join(PARTS, "vendor", name));
   }
-  await cp(model, join(PARTS, "model.onnx"));
+  await cp(MODEL, join(PARTS, "model.onnx"));
   await cp(join(REPOSITORY, "petinfer/golden"), join(PARTS, "golden"), { recursive: true });
   await cp(join(REPOSITORY, "docs/chelsea.jpg"), join(PARTS, "sample.jpg"));
 }
@@ -74,11 +75,17 @@ async function writePolicy() {
   await writeFile(path, (await readFile(path, "utf8")).replace('<meta charset="utf-8">', `<meta charset="utf-8">\n${tag}`));
 }
 
-const model = resolve(process.argv[2] ?? join(REPOSITORY, "petinfer/models/pets-int8.onnx"));
-const { labels } = readDescription(new Uint8Array(await readFile(model))); // a wrong file is noticed now
-await copyAll(model);
+/** The last build makes way; a folder with anything else in it does not. */
+async function replaceLast() {
+  const names = await readdir(OUT).catch(() => []);
+  if (names.length > 0 && !names.includes("service-worker.js")) throw new Error(`${OUT} is not a build of this page`);
+  await rm(OUT, { recursive: true, force: true });
+  await rename(PARTS, OUT);
+}
+
+const { labels } = readDescription(new Uint8Array(await readFile(MODEL))); // a wrong file is noticed now
+await copyAll();
 await writePolicy();
 await writeServiceWorker();
-await rm(OUT, { recursive: true, force: true });
-await rename(PARTS, OUT);
-console.log(`${relative(process.cwd(), OUT) || "."}: ${model}, ${labels.length} labels`);
+await replaceLast();
+console.log(`${relative(process.cwd(), OUT) || "."}: ${MODEL}, ${labels.length} labels`);

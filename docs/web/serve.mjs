@@ -1,14 +1,16 @@
 /**
- * Serves build/ on this machine: node serve.mjs [port]. Any static server does; this one also lets the first visit use threads.
+ * Serves the page on this machine: node serve.mjs [PORT [FOLDER]], 8000 and build/ unless others are named.
+ *
+ * Any static server does; this one also lets the first visit use threads.
  */
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
-import { extname, join, normalize } from "node:path";
+import { extname, join, normalize, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const ROOT = fileURLToPath(new URL("./build/", import.meta.url));
+const ROOT = resolve(process.argv[3] ?? fileURLToPath(new URL("./build", import.meta.url))) + sep;
 const TYPES = {
   ".css": "text/css",
   ".html": "text/html; charset=utf-8",
@@ -27,7 +29,7 @@ const ISOLATION = { "Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origi
 function pathOf(url) {
   const path = normalize(join(ROOT, decodeURIComponent(new URL(url, "http://localhost").pathname)));
   if (!path.startsWith(ROOT)) return undefined;
-  return path.endsWith("/") ? join(path, "index.html") : path;
+  return path.endsWith(sep) ? join(path, "index.html") : path;
 }
 
 async function respond(request, response) {

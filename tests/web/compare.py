@@ -21,14 +21,14 @@ import numpy as np
 from petinfer import Classifier
 from petinfer.folder import find_photos
 
-from .test_page import CHROMIUM
+from .test_page import CHROMIUM, WEB
 
 Row = dict[str, Any]
 
 
 def compare(photos: list[str]) -> Iterator[Row]:
     """For each photo what the page says, and beside it petinfer's pixels, probabilities and time (ms)."""
-    command = ["node", Path(__file__).with_name("compare_page.mjs")]
+    command = ["node", Path(__file__).with_name("compare_page.mjs"), WEB / "build"]
     environment = os.environ | {"CHROMIUM": str(CHROMIUM)}
     classifier = Classifier()
     with subprocess.Popen(

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { launch, serve } from "./browser.mjs";
 
 /** Runs in the page: opens a worker of the page's, and leaves the function `compare` there. */
-async function prepare(device) {
+async function prepare() {
   const { decodePhoto } = await import("./photo.js");
   const { pixels, rgb } = await import("./resize.js");
   const { sha256 } = await import("./model_file.js");
@@ -19,7 +19,7 @@ async function prepare(device) {
     });
   const model = new Uint8Array(await (await fetch("model.onnx")).arrayBuffer());
   const threads = Math.min(4, navigator.hardwareConcurrency);
-  const { description } = await ask("open", { model, device, threads });
+  const { description } = await ask("open", { model, device: "wasm", threads });
   const [height, width] = description.resize.size;
   const resize = { height, width, ...description.resize };
 
@@ -47,13 +47,13 @@ async function prepare(device) {
   };
 }
 
-const server = serve();
+const server = serve(process.argv[2]);
 const browser = await launch();
 try {
   const page = await browser.newPage();
   await page.goto(await server.address);
   await page.waitForSelector("body[data-ready]");
-  await page.evaluate(prepare, process.argv[2] ?? "wasm");
+  await page.evaluate(prepare);
   for await (const path of createInterface({ input: process.stdin })) {
     const encoded = readFileSync(path).toString("base64");
     console.log(JSON.stringify(await page.evaluate((encoded) => self.compare(encoded), encoded)));

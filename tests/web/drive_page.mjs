@@ -1,38 +1,16 @@
 /**
  * Uses the page in headless Chromium as a person would, and prints what it showed as JSON.
  *
- *     node drive_page.mjs FOLDER MODEL PHOTO …
+ *     node drive_page.mjs SITE FOLDER MODEL PHOTO …
  *
- * Screenshots go to FOLDER; MODEL is another model file, opened for the first photo after all others.
+ * SITE is the built page; screenshots go to FOLDER; MODEL is another model file, opened for the first photo after all others.
  */
 
 import { basename, join } from "node:path";
 
-import { IPHONE, launch, PATIENCE, serve } from "./browser.mjs";
+import { give, IPHONE, launch, PATIENCE, serve, shown } from "./browser.mjs";
 
-const [folder, model, ...photos] = process.argv.slice(2);
-
-async function sha256OfInput(page) {
-  return page.evaluate(async () => {
-    const canvas = document.getElementById("input");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    const rgb = data.filter((_, i) => i % 4 < 3);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", rgb));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  });
-}
-
-/** What the page shows of the answer, once it is there. */
-async function shown(page, name) {
-  await page.waitForFunction((name) => document.body.dataset.answered === name, name);
-  const text = (id) => page.textContent(`#${id}`);
-  return { label: await text("label"), probability: await text("probability"), pixels: await sha256OfInput(page) };
-}
-
-async function give(page, path) {
-  await page.setInputFiles("#file", path);
-  return shown(page, basename(path));
-}
+const [site, folder, model, ...photos] = process.argv.slice(2);
 
 async function error(page, file) {
   await page.setInputFiles("#file", file);
@@ -110,7 +88,7 @@ async function withModel(page, path, photo) {
   return { ...(await give(page, photo)), facts: await page.textContent("#facts") };
 }
 
-const server = serve();
+const server = serve(site);
 const browser = await launch();
 try {
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, permissions: ["camera"] });

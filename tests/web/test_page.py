@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petinfer import Classifier
+from petinfer import image as petinfer_image
+from petinfer.spec import Golden, Resize, Spec
 
 from ..conftest import REPOSITORY
 
@@ -37,21 +40,35 @@ def stored_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def build(model: Path, folder: Path) -> None:
+    """Build the page with a model file, in a folder of its own."""
+    if not (WEB / "node_modules" / "playwright-core").is_dir() or shutil.which("node") is None:
+        pytest.skip("needs node, and docs/web/node_modules: run npm ci in docs/web")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    command = ["node", WEB / "build.mjs", model, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def drive(script: str, *arguments: object) -> dict[str, Any]:
+    """What a script beside this file saw in Chromium."""
+    command = ["node", Path(__file__).with_name(script), *map(str, arguments)]
+    environment = os.environ | {"CHROMIUM": str(CHROMIUM)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
 @pytest.fixture(scope="module")
 def page(stored_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the page showed, step by step: see drive_page.mjs."""
-    if not (WEB / "node_modules" / "playwright-core").is_dir() or shutil.which("npm") is None:
-        pytest.skip("needs npm, and docs/web/node_modules: run npm ci in docs/web")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    subprocess.run(["npm", "run", "build"], cwd=WEB, check=True, capture_output=True, timeout=120)
-    folder = os.environ.get("PETINFER_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots")
-    command = ["node", REPOSITORY / "tests" / "web" / "drive_page.mjs", folder, stored_model, *PHOTOS]
-    environment = os.environ | {"CHROMIUM": CHROMIUM}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
-    assert done.returncode == 0, done.stderr
-    shown: dict[str, Any] = json.loads(done.stdout)
-    return shown
+    folder = tmp_path_factory.mktemp("page")
+    build(Classifier().path, folder / "site")
+    return drive(
+        "drive_page.mjs", folder / "site", os.environ.get("PETINFER_SCREENSHOTS", folder), stored_model, *PHOTOS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +150,69 @@ def test_a_phone_shows_the_answer_without_scrolling(
 def test_ios_gets_one_thread(page: dict[str, Any]) -> None:
     assert "WebAssembly, 1 threadsha256" in page["phone"]["facts"]  # the next fact's title follows
     assert "WebAssembly, 1 thread" not in page["facts"]
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of one convolution, in fp32, with golden answers: software computes WebGPU a thousand times slower."""
+    onnx = pytest.importorskip("onnx", reason="another model file is made here")
+    from export.onnx_file.seal import seal
+
+    random = np.random.default_rng(0)
+    weights = {
+        "scale": np.float32(1 / 255),
+        "kernels": random.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "rows": random.normal(size=(4, 3)).astype(np.float32),
+    }
+    model = onnx.parser.parse_model(NETWORK)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in weights.items())
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    spec = Spec(("ant", "bee", "cat"), Resize(48, 48))
+    seal(model, spec, path)
+    classifier = Classifier(path)
+    seal(model, replace(spec, golden={photo.name: golden(classifier, photo) for photo in PHOTOS}), path)
+    return path
+
+
+NETWORK = """
+<ir_version: 10, opset_import: ["" : 18]>
+small (uint8[batch, 48, 48, 3] image) => (float[batch, 3] probabilities, float[batch, 3] logits) {
+    numbers = Cast <to = 1> (image)
+    scaled = Mul (numbers, scale)
+    pixels = Transpose <perm = [0, 3, 1, 2]> (scaled)
+    maps = Conv (pixels, kernels)
+    kept = Relu (maps)
+    pooled = GlobalAveragePool (kept)
+    features = Flatten (pooled)
+    logits = MatMul (features, rows)
+    probabilities = Softmax <axis = 1> (logits)
+}
+"""
+
+
+def golden(classifier: Classifier, photo: Path) -> Golden:
+    """The answers of a classifier, as if it were the Learner."""
+    decoded = petinfer_image.read(photo, "stored")
+    pixels = np.asarray(petinfer_image.resize(decoded, classifier.spec.resize))
+    found = tuple(float(each) for each in classifier.run(pixels[np.newaxis])[0][0])
+    digests = (hashlib.sha256(image.tobytes()).hexdigest() for image in (decoded, pixels))
+    return Golden(decoded.size, *digests, found, found)
+
+
+@pytest.fixture(scope="module")
+def webgpu(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the page showed on WebGPU: see drive_webgpu.mjs."""
+    folder = tmp_path_factory.mktemp("webgpu") / "site"
+    build(small_model, folder)
+    return drive("drive_webgpu.mjs", folder, *PHOTOS)
+
+
+def test_webgpu_gives_petinfers_answers(webgpu: dict[str, Any], small_model: Path) -> None:
+    classifier = Classifier(small_model)
+    assert "Runs onWebGPU" in webgpu["facts"]
+    assert webgpu["answers"] == {photo.name: expected(classifier, photo) for photo in PHOTOS}
+    assert webgpu["verdict"].startswith("Passed. 4 golden photos: 4 with identical pixels")
+
+
+def test_a_gpu_computed_by_the_processor_is_not_chosen(webgpu: dict[str, Any]) -> None:
+    assert webgpu["auto"] == "wasm"
