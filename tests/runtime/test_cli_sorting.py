@@ -1,4 +1,4 @@
-"""`petinfer classify --copy-to` and `--move-to`: every photo is in its old or its new place, and none is overwritten."""
+"""`petinfer classify --copy-to` and `--move-to`: each photo is in its old or its new place, and none is overwritten."""
 
 from __future__ import annotations
 
