@@ -50,7 +50,7 @@ def write_csv(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
         probabilities = record.get("probabilities", {})
         answer = (record.get("label"), record.get("probability"), *map(probabilities.get, columns.labels))
         row = (record["path"], *answer, record.get("error"), *map(record.get, place))
-        writer.writerow(["" if value is None else encodable(value) for value in row])
+        writer.writerow(map(encodable, row))  # None becomes an empty field
         out.flush()
 
 

@@ -54,6 +54,11 @@ def test_csv_quotes_and_leaves_missing_values_empty() -> None:
     )
 
 
+def test_csv_escapes_what_is_not_utf8() -> None:
+    record = {"path": "\udcff.jpg", "error": "\udcff.jpg: empty"}
+    assert written("csv", [record]).splitlines()[1] == "\\udcff.jpg,,,,,\\udcff.jpg: empty"
+
+
 def test_csv_ends_with_the_new_place_of_sorted_photos() -> None:
     assert [line.split(",")[-2:] for line in written("csv", RECORDS[::2], place="moved_to").splitlines()] == [
         ["error", "moved_to"],
