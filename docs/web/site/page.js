@@ -72,7 +72,7 @@ async function openModel(name, bytes) {
   element("loading").hidden = true;
   showModel(name, opened);
   document.body.dataset.ready = opened.device;
-  say("Ready. Give it a photo.");
+  say("Ready: choose a photo.");
   return opened;
 }
 
