@@ -40,8 +40,8 @@ async function prepare() {
     const mine = await decodePhoto(bytes, description.orientation, { jpeg: () => jpeg });
     const theirs = await inBrowser(bytes);
     const result = { times: answer.times, probabilities: answer.probabilities, pixels: await sha256(answer.input) };
-    const own = { probabilities: (await ask("classify", { image: theirs })).probabilities };
-    own.input = difference(answer.input, pixels(theirs, resize));
+    const own = { input: difference(answer.input, pixels(theirs, resize)), probabilities: answer.probabilities };
+    if (own.input.differing) own.probabilities = (await ask("classify", { image: theirs })).probabilities;
     if (mine.width === theirs.width) own.decoded = difference(rgb(mine), rgb(theirs));
     return { ...result, own };
   };
