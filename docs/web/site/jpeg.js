@@ -1,6 +1,6 @@
 /**
  * Decodes a JPEG with libjpeg-turbo, compiled to WebAssembly (npm: @cwasm/jpeg-turbo), to the pixels of Pillow's
- * convert("RGB"). Browsers decode with other rounding, and may turn or recolour the photo.
+ * convert("RGB"). Browsers have decoders of their own, which may round differently, and turn or recolour the photo.
  */
 
 const [TJPF_RGB, TJPF_CMYK] = [0, 11]; // TurboJPEG's numbers; flags 0 are the accurate DCT and smooth upsampling
