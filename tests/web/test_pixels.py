@@ -196,3 +196,13 @@ def test_a_photo_cut_short_is_refused_as_in_petinfer(tmp_path: Path, cat_photo: 
     assert set(in_node([(path, "stored", SQUARE)])[0]) == {"error"}
     with pytest.raises(PhotoError):
         petinfer_image.read(path, "stored")
+
+
+def test_a_png_with_a_wrong_checksum_is_refused_as_in_petinfer(tmp_path: Path) -> None:
+    content = bytearray(png_of(np.random.default_rng(4), (5, 4), 2, 8, False))
+    content[20] ^= 1  # in the width
+    path = tmp_path / "damaged.png"
+    path.write_bytes(content)
+    assert in_node([(path, "stored", SQUARE)]) == [{"error": "damaged"}]
+    with pytest.raises(PhotoError):
+        petinfer_image.read(path, "stored")

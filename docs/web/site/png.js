@@ -28,9 +28,22 @@ export function* chunks(bytes) {
     const length = view.getUint32(at);
     const end = at + 8 + length;
     if (end + 4 > bytes.length) break; // cut off; what is missing is noticed below
-    yield [String.fromCharCode(...bytes.subarray(at + 4, at + 8)), bytes.subarray(at + 8, end)];
+    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    // pixels have a checksum of their own, in their zlib stream
+    if (type !== "IDAT" && crc32(bytes.subarray(at + 4, end)) !== view.getUint32(end)) throw new Error("damaged");
+    yield [type, bytes.subarray(at + 8, end)];
     at = end + 4;
   }
+}
+
+/** PNG's checksum of a chunk's type and payload. */
+function crc32(bytes) {
+  let crc = -1;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
 }
 
 /** The header: {width, height, depth, colour, interlaced}. */
