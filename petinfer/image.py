@@ -328,22 +328,33 @@ def _window(size: tuple[int, int], to: Resize) -> tuple[tuple[int, int], tuple[i
     return (width, height), (int(0.5 * (w - width)), int(0.5 * (h - height)))
 
 
-_PAD_MODES = {"zeros": "constant", "border": "edge", "reflection": "reflect"}
+_STRIP = 256  # rows
+_PAD_MODES = {"border": "edge", "reflection": "reflect"}
 
 
 def _pad(image: Image.Image, width: int, height: int, left: int, top: int, padding: str) -> Image.Image:
     """fastai's ``_do_crop_pad``, whose padding is torchvision's: numpy's ``pad``."""
     box = (max(left, 0), max(top, 0), min(left + width, image.width), min(top + height, image.height))
-    image = image.crop(box)
-    before, after = (
-        (max(-left, 0), max(-top, 0)),
-        (width - image.width - max(-left, 0), height - image.height - max(-top, 0)),
-    )
+    if box != (0, 0, *image.size):
+        image = image.crop(box)
+    before = (max(-left, 0), max(-top, 0))
+    after = (width - image.width - before[0], height - image.height - before[1])
     if before == after == (0, 0):
         return image
-    pixels = np.asarray(image)
-    sides = ((before[1], after[1]), (before[0], after[0]), (0, 0))[: pixels.ndim]
-    return Image.fromarray(np.pad(pixels, sides, mode=_PAD_MODES[padding]))  # type: ignore[call-overload]
+    padded = Image.new(image.mode, (width, height))
+    if padding == "zeros":
+        padded.paste(image, before)
+        return padded
+    array = np.asarray(image)
+    rows, columns = (_numbers(image.size[side], before[side], after[side], padding) for side in (1, 0))
+    for top in range(0, height, _STRIP):  # in one piece, memory would hold the pixels twice
+        padded.paste(Image.fromarray(array[rows[top : top + _STRIP]].take(columns, axis=1)), (0, top))
+    return padded
+
+
+def _numbers(count: int, before: int, after: int, padding: str) -> NDArray[np.int64]:
+    """The numbers of the rows, or columns, from 0 to ``count``, padded."""
+    return np.pad(np.arange(count), (before, after), mode=_PAD_MODES[padding])  # type: ignore[call-overload, no-any-return]
 
 
 def pixels(photo: Photo, to: Resize, orientation: str, mode: str = "RGB") -> NDArray[np.uint8]:
