@@ -166,6 +166,7 @@ class Classifier:
         Raises:
             ValueError: ``batch`` is of another type or shape.
             DeviceError: the device failed.
+            ModelError: the graph's answers are of another shape than it declares.
         """
         shape = self.spec.pixels_shape
         if batch.dtype != np.uint8 or batch.shape[1:] != shape:
@@ -178,6 +179,9 @@ class Classifier:
         except Exception as error:  # onnxruntime's own classes share no base but this
             problem = f"failed on a batch of {len(batch)}: {' '.join(str(error).split())[:200]}"
             raise DeviceError(f'{self.provider}: {problem} (use device="cpu")') from error
+        if not probabilities.shape == logits.shape == (len(batch), len(self.labels)):
+            shape = f"{list(probabilities.shape)} for {len(batch)} photos and {len(self.labels)} labels"
+            raise ModelError(f"{self.path}: its answers have the shape {shape} (export it again)")
         return probabilities, logits
 
     def predict_pixels(self, batch: NDArray[np.uint8]) -> list[Prediction]:

@@ -65,9 +65,10 @@ def test_only_the_command_line_imports_click() -> None:
 
 LAYERS = (
     ("errors",),
-    ("spec", "session.protobuf"),
+    ("spec", "session.protobuf", "session.operators"),
     ("image", "session.model_file", "session.threads", "session.devices"),
-    ("folder", "session.opening"),
+    ("folder", "session.graph"),
+    ("session.opening",),
     ("classifier",),
     ("__init__",),
     ("verify",),

@@ -36,7 +36,7 @@ def identity(path: Path) -> Identity:
     try:
         found = path.stat()
     except OSError as error:
-        raise _no_model_file(path, error) from error
+        raise unreadable(path, error) from error
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -48,19 +48,22 @@ def read_spec(path: Path) -> Spec:
     """
     entry = None
     try:
-        with _mapped(path) as data:
+        with mapped(path) as data:
             for found, _, payload, end in fields(data, 0, len(data)):
-                if found == _METADATA_PROPS and end - payload > MAX_DESCRIPTION:
-                    problem = f"a metadata entry of {(end - payload) / 1e6:,.0f} MB, over the limit"
-                    raise ModelError(f"{path}: {problem} (python -m export writes model files)")
                 if found == _METADATA_PROPS:
-                    pair = {key: data[begin:after] for key, _, begin, after in fields(data, payload, end)}
-                    if pair.get(_KEY) == METADATA_KEY.encode():
-                        entry = pair.get(_VALUE, b"").decode()
+                    places = {key: (begin, after) for key, _, begin, after in fields(data, payload, end)}
+                    begin, after = places.get(_KEY, (0, 0))
+                    key = data[begin : min(after, begin + 60)]
+                    if end - payload > MAX_DESCRIPTION:
+                        name = key.decode(errors="replace")
+                        problem = f"its metadata entry {name!r} takes {(end - payload) / 1e6:,.0f} MB"
+                        raise ModelError(f"{path}: {problem}, over the limit (python -m export writes model files)")
+                    if key == METADATA_KEY.encode():
+                        entry = data[slice(*places.get(_VALUE, (0, 0)))].decode()
     except OSError as error:
-        raise _no_model_file(path, error) from error
+        raise unreadable(path, error) from error
     except (ValueError, IndexError) as error:
-        raise ModelError(f"{path}: not an ONNX model, or damaged (python -m export writes model files)") from error
+        raise damaged(path) from error
     if entry is None:
         raise ModelError(f"{path}: has no description for petinfer (python -m export writes model files)")
     try:
@@ -76,19 +79,26 @@ def strip_weights(path: Path) -> bytes:
         OSError: the file cannot be read.
         ValueError, IndexError: it is not an ONNX message.
     """
-    with _mapped(path) as data:
+    with mapped(path) as data:
         return _replaced(data, 0, len(data), (_GRAPH, _INITIALIZER), path.name)
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The file's bytes. Raises OSError, and ValueError for an empty file."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
         raise OSError(None, "not a regular file")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data
 
 
-def _no_model_file(path: Path, error: OSError) -> ModelError:
+def damaged(path: Path) -> ModelError:
+    """The error for a file that is not an ONNX message."""
+    return ModelError(f"{path}: not an ONNX model, or damaged (python -m export writes model files)")
+
+
+def unreadable(path: Path, error: OSError) -> ModelError:
+    """The error for a file that cannot be opened."""
     problem = "no such model file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
     return ModelError(f"{path}: {problem} (check the path; python -m export writes model files)")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DeviceError, ModelError
 from .devices import AUTO, Device, available_devices, find_device, is_built_in, plugin_devices
+from .graph import check_graph
 from .model_file import Identity, identity, strip_weights
 from .threads import thread_count
 
@@ -90,13 +91,14 @@ def open_session(key: SessionKey) -> onnxruntime.InferenceSession:
     """Open a session on the key's device; on ``auto``, on the first of `AUTO` that works.
 
     Raises:
-        ModelError: the CPU cannot load the file, or it was replaced since the key was made.
+        ModelError: the file's graph is refused, the CPU cannot load it, or it was replaced since the key was made.
         DeviceError: the device is unknown, not installed, or cannot run the whole model.
     """
     if sys.platform == "win32":  # where ORT_DISABLE_TELEMETRY has no effect
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
+    check_graph(key.path)
     session = _open_first(key) if key.device == "auto" else _open(key, key.device)
     _sessions.add(session)
     if identity(key.path) != key.file:

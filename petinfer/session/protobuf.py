@@ -20,13 +20,19 @@ def fields(data: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int,
     at = start
     while at < end:
         begin = at
-        tag, payload = _read_varint(data, at)
+        tag, payload = data[at], at + 1  # most tags and lengths take one byte, for which a call would take too long
+        if tag > 127:
+            tag, payload = _read_varint(data, at)
+            if tag >> 32:  # protobuf's own reader would drop these bits, and see another field
+                raise ValueError("a tag of more than 32 bits")
         kind = tag & 7
         if kind == _BYTES:
-            length, payload = _read_varint(data, payload)
+            length, payload = data[payload], payload + 1
+            if length > 127:
+                length, payload = _read_varint(data, payload - 1)
             at = payload + length
         elif kind == _VARINT:
-            at = _read_varint(data, payload)[1]
+            at = payload + 1 if data[payload] < 128 else _read_varint(data, payload)[1]
         elif kind in (_FIXED32, _FIXED64):
             at = payload + (4 if kind == _FIXED32 else 8)
         else:
@@ -34,6 +40,11 @@ def fields(data: bytes | mmap, start: int, end: int) -> Iterator[tuple[int, int,
         if at > end:
             raise ValueError("a field ends after its message")
         yield tag >> 3, begin, payload, at
+
+
+def read_number(data: bytes | mmap, at: int) -> int:
+    """The number at ``at``, a field's payload. Raises IndexError, ValueError if there is none."""
+    return _read_varint(data, at)[0]
 
 
 def _read_varint(data: bytes | mmap, at: int) -> tuple[int, int]:

@@ -195,7 +195,7 @@ def test_a_file_without_a_description_is_refused_by_its_path(
 
 def test_a_description_of_100_megabytes_is_refused(tmp_path: Path) -> None:
     path = onnx_file(tmp_path / "huge.onnx", petinfer=" " * 10**8)
-    with pytest.raises(ModelError, match=r"huge\.onnx: a metadata entry of 100 MB, over the limit"):
+    with pytest.raises(ModelError, match=r"huge\.onnx: its metadata entry 'petinfer' takes 100 MB, over the limit"):
         read_spec(path)
 
 
