@@ -134,7 +134,7 @@ def conditions(run: Path) -> dict[str, Any]:
     recipe = run / "recipe.json"
     settings = json.loads(recipe.read_text(encoding="utf-8"))["settings"] if recipe.exists() else {}
     return {
-        **{key: about[key] for key in ("processor", "flags", "governor", "sha256", "score")},
+        **{key: about[key] for key in ("processor", "flags", "governor", "digest", "score")},
         "cores": about["threads"],
         "architecture": settings.get("arch", ""),
         "system": platform.platform(),

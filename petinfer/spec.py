@@ -8,7 +8,7 @@
 - ``precision``: fp32, fp16 or int8.
 - ``mode``: RGB, or L for a grey photo of one channel: Pillow's names. Schema 2; RGB where it is absent.
 - ``golden``: for each photo in ``petinfer/golden``, the Learner's pixels and answers; see `Golden`.
-- ``sha256``: of the whole file, computed with 64 zeros in this place.
+- ``sha256``: the file's digest, which is its sha256 with 64 zeros in this place.
 - ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. Any JSON
   objects, for people.
 """

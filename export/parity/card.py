@@ -32,7 +32,8 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "made on": str(origin.get("date", "")),
         "errors": _score(spec.score),
         "difference from the Learner": _parity(spec.parity),
-        "sha256 of the whole file": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "digest (sha256 without the digest itself)": spec.sha256,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
 

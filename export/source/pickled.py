@@ -20,7 +20,7 @@ from torch import nn
 
 from ..errors import ExportError, one_line
 from .preprocessing import read_preprocessing
-from .source_model import SourceModel, freeze
+from .source_model import SourceModel, freeze, learner_file
 from .unpickling import PickleModule, require_no_stubs
 
 # Those whose decision is the largest logit, and whose probability is the softmax.
@@ -51,7 +51,7 @@ def load_pickled(path: Path) -> SourceModel:
     learn = freeze(load_learner(path))
     labels, before = _labels_of(learn), read_preprocessing(learn)
     versions = {name: importlib.metadata.version(name) for name in ("fastai", "torch")}
-    origin = {"architecture": _architecture_of(learn), "learner": path.name, "versions": versions}
+    origin = {"architecture": _architecture_of(learn), "learner": learner_file(path), "versions": versions}
     return SourceModel(
         learn,
         labels,

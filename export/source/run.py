@@ -18,7 +18,7 @@ from petinfer.spec import Resize
 from ..errors import ExportError, one_line
 from .efficientnet_lite import NAME, efficientnet_lite2
 from .preprocessing import Statistics
-from .source_model import SourceModel, freeze
+from .source_model import SourceModel, freeze, learner_file
 
 
 def load_run(folder: Path, photo: Path) -> SourceModel:
@@ -32,6 +32,7 @@ def load_run(folder: Path, photo: Path) -> SourceModel:
         state = load_file(folder / "model.safetensors")
         source = _rebuild(recipe, photo)
         source.learn.model.load_state_dict(state)
+        source.origin["learner"] = learner_file(folder / "model.safetensors")
     except (OSError, KeyError, ValueError, TypeError, SafetensorError, RuntimeError) as error:
         problem = one_line(error, 200)
         raise ExportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,12 @@ class SourceModel:
             classes = ", ".join(self.labels)
             raise ExportError(f"--labels: {len(labels)} words for the {len(self.labels)} classes {classes} (name each)")
         return replace(self, labels=tuple(labels))
+
+
+def learner_file(path: Path) -> dict[str, str]:
+    """The file that a Learner was loaded from, for ``origin``: its name and sha256."""
+    with path.open("rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def freeze(learn: Learner) -> Learner:

@@ -14,7 +14,7 @@ import PIL
 
 from .. import __version__
 from ..classifier import Classifier
-from ..verify import file_sha256
+from ..session.model_file import digest
 
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 
@@ -31,7 +31,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "precision": classifier.spec.precision,
         "decode": classifier.decode,
         "model": str(classifier.path),
-        "sha256": file_sha256(classifier.path, classifier.spec.sha256),
+        "digest": digest(classifier.path, classifier.spec.sha256),
         "score": classifier.spec.score,
         "versions": {
             "petinfer": __version__,

@@ -210,7 +210,7 @@ def _print_description(name: str, about: Record) -> None:
     """The model, its score, the device and the versions."""
     score = about["score"]
     wrong = f", {score['errors']} of {score['photos']} photos wrong" if {"errors", "photos"} <= set(score) else ""
-    click.echo(f"\n{name}, {about['precision']}, sha256 {about['sha256'][:12]}…{wrong}")
+    click.echo(f"\n{name}, {about['precision']}, digest {about['digest'][:12]}…{wrong}")
     click.echo(f"{about['provider']}, {counted(about['threads'], 'thread')}, {about['decode']} decoding")
     state = f", {about['governor']}" if about["governor"] else ""
     state += f", load {about['load']}" if about["load"] is not None else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
-from petinfer.verify import file_sha256
+from petinfer.session.model_file import digest
 
 _HEAD, _TAIL = 2**16, 2**14  # bytes that hold the graph's nodes, and its other descriptions
 UNNOTICED = "UNNOTICED"
@@ -64,7 +64,7 @@ def load(path: Path) -> str:
         written = Classifier(path, threads=1).spec.sha256
     except ModelError as error:
         return "refused by onnxruntime" if "onnxruntime cannot load it" in str(error) else "refused by petinfer"
-    return UNNOTICED if file_sha256(path, written) == written else "loaded, and detected by its digest"
+    return UNNOTICED if digest(path, written) == written else "loaded, and detected by its digest"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from petinfer.classifier import BUNDLED_MODEL
 from petinfer.session.graph import check_graph
 from petinfer.session.model_file import read_spec
 from petinfer.session.protobuf import field, number
+from petinfer.spec import Spec
 
 NODE, INITIALIZER, SPARSE, INPUT, OUTPUT = 1, 5, 15, 11, 12  # fields of onnx.GraphProto
 
@@ -50,10 +51,11 @@ SOUND = [
 EXTERNAL = field(13, field(1, b"location") + field(2, b"/etc/passwd")) + number(14, 1)
 
 
-def model(parts: list[tuple[int, bytes]], *extra: bytes) -> bytes:
-    """An onnx.ModelProto whose graph has these fields, and a description."""
-    spec = replace(read_spec(BUNDLED_MODEL), labels=tuple(f"class {i}" for i in range(48)), golden={})
-    spec = replace(spec, resize=replace(spec.resize, height=4, width=4))
+def model(parts: list[tuple[int, bytes]], *extra: bytes, spec: Spec | None = None) -> bytes:
+    """An onnx.ModelProto whose graph has these fields, and a description, by default of 48 labels."""
+    known = read_spec(BUNDLED_MODEL)
+    resize = replace(known.resize, height=4, width=4)
+    spec = spec or replace(known, labels=tuple(f"class {i}" for i in range(48)), resize=resize, golden={})
     graph = b"".join(field(*part) for part in [*parts, (2, b"graph")])
     description = field(14, field(1, b"petinfer") + field(2, spec.to_json().encode()))
     return number(1, 10) + field(7, graph) + field(8, number(2, 18)) + description + b"".join(extra)

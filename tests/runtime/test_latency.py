@@ -65,7 +65,7 @@ def test_classifiers_take_turns_and_are_measured_as_often(cat_photo: Path) -> No
 def test_the_description_names_what_ran() -> None:
     about = describe(Classifier(threads=1))
     assert (about["provider"], about["threads"], about["model"]) == ("CPUExecutionProvider", 1, str(BUNDLED_MODEL))
-    assert len(about["sha256"]) == 64 and about["processor"]
+    assert len(about["digest"]) == 64 and about["processor"]
 
 
 def test_a_cold_start_has_its_parts(cat_photo: Path) -> None:

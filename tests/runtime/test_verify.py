@@ -15,8 +15,8 @@ from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
 from petinfer.session.devices import DEVICES
-from petinfer.session.model_file import read_spec
-from petinfer.verify import GOLDEN_PHOTOS, file_sha256, onnxruntime_wheels, verify
+from petinfer.session.model_file import digest, read_spec
+from petinfer.verify import GOLDEN_PHOTOS, onnxruntime_wheels, verify
 
 from ..conftest import cli_runner
 
@@ -78,7 +78,7 @@ def test_a_change_anywhere_in_the_bundled_file_is_refused_or_caught(tmp_path: Pa
         path.write_bytes(changed)
         with suppress(ModelError):
             written = read_spec(path).sha256
-            assert file_sha256(path, written) != written, place
+            assert digest(path, written) != written, place
 
 
 BREAKS = {
@@ -124,6 +124,40 @@ main()
     found = json.loads(subprocess.run(command, capture_output=True, timeout=120, text=True).stdout)
     assert found["passed"] and found["notes"][0].startswith("this machine's JPEG decoder gives other pixels")
     assert all(check["photo"].endswith(".jpg") for check in found["checks"] if not check["pixels_equal"])
+
+
+OTHER_JPEGS = {
+    "swapped channels": "Image.merge('RGB', image.split()[::-1])",
+    "inverted": "image.point(lambda level: 255 - level)",
+    "mirrored": "image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)",
+    "too bright": "image.point(lambda level: level + 6)",
+    "a single pixel": "image.resize((1, 1)).resize(image.size) if image.width > 1000 else image.resize((1, 1))",
+}
+
+
+@pytest.mark.parametrize("what", OTHER_JPEGS)
+def test_each_break_of_the_jpegs_alone_is_caught(what: str) -> None:
+    """Swapping red and blue in all JPEGs used to pass on 4 of 5 golden photos: the decisions stayed the same."""
+    run = f"""
+from PIL import Image
+import petinfer.verify as v
+read = v.read
+def other(photo, orientation):
+    image = read(photo, orientation)
+    return {OTHER_JPEGS[what]} if photo.suffix == ".jpg" else image
+v.read = other
+from petinfer.cli import main
+main()
+"""
+    command = [sys.executable, "-c", run, "verify", "--json"]
+    found = json.loads(subprocess.run(command, capture_output=True, timeout=120, text=True).stdout)
+    caught = {failure.split(":")[0] for failure in found["failures"]}
+    grey = {"cat-grey.jpg"} if what == "swapped channels" else set()  # whose channels are equal
+    assert caught == {path.name for path in GOLDEN_PHOTOS.glob("*.jpg")} - grey
+
+
+def test_the_colours_of_the_golden_jpegs_are_those_of_this_decoder() -> None:
+    assert all(check.colours_moved < 1 for check in verify(Classifier()).checks)
 
 
 def test_a_model_without_golden_answers_is_refused(tmp_path: Path) -> None:
