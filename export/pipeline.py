@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from petinfer import Classifier
+from petinfer.session.model_file import read_spec
 from petinfer.spec import PRECISIONS, Golden, Spec
 
 from .atomic import write_atomically
@@ -23,6 +24,7 @@ from .errors import ExportError, ParityError
 from .onnx_file.fp16 import to_fp16
 from .onnx_file.graph import export_graph, macs
 from .onnx_file.int8 import int8_share, quantize
+from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
 from .options import Options
 from .parity.card import card
@@ -144,6 +146,7 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     del classifier  # Windows cannot replace a file that a session has mapped
     seal(model, spec, path)
     (run.folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
+    sbom_path(path).write_text(sbom(read_spec(path), path), encoding="utf-8")
     return parity
 
 
@@ -207,8 +210,9 @@ def _put_in_place(run: _Export, refused: Iterable[str]) -> None:
     _say(f"written to {out}: {', '.join([*(f'model-{name}.onnx' for name in kept), 'parity.html'])}")
 
 
-def _files(folder: Path, precision: str) -> tuple[Path, Path]:
-    return folder / f"model-{precision}.onnx", folder / f"card-{precision}.md"
+def _files(folder: Path, precision: str) -> tuple[Path, ...]:
+    model = folder / f"model-{precision}.onnx"
+    return model, folder / f"card-{precision}.md", sbom_path(model)
 
 
 def _progress(items: Iterable[Any], title: str) -> Iterator[Any]:

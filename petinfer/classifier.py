@@ -180,8 +180,8 @@ class Classifier:
             problem = f"failed on a batch of {len(batch)}: {' '.join(str(error).split())[:200]}"
             raise DeviceError(f'{self.provider}: {problem} (use device="cpu")') from error
         if not probabilities.shape == logits.shape == (len(batch), len(self.labels)):
-            shape = f"{list(probabilities.shape)} for {len(batch)} photos and {len(self.labels)} labels"
-            raise ModelError(f"{self.path}: its answers have the shape {shape} (export it again)")
+            found = f"{list(probabilities.shape)} for {len(batch)} photos and {len(self.labels)} labels"
+            raise ModelError(f"{self.path}: its answers have the shape {found} (export it again)")
         return probabilities, logits
 
     def predict_pixels(self, batch: NDArray[np.uint8]) -> list[Prediction]:

@@ -95,7 +95,8 @@ def _colours_moved(name: str, pixels: NDArray[np.uint8]) -> float:
         return 0.0
     if min(pixels.shape[:2]) < 4:
         return 255.0
-    expected = np.frombuffer(bytes.fromhex(COLOURS[name]), np.uint8).reshape(4, 4, 3)
+    colours = np.frombuffer(bytes.fromhex(COLOURS[name]), np.uint8).reshape(4, 4, 3)
+    expected = colours @ (0.299, 0.587, 0.114) if pixels.ndim == 2 else colours  # Pillow's grey, RGB
     bands = (np.array_split(band, 4, axis=1) for band in np.array_split(pixels, 4))
     found = [[part.mean((0, 1)) for part in band] for band in bands]
     return float(np.abs(np.array(found) - expected).max())

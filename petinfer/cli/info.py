@@ -53,6 +53,7 @@ def describe(path: Path, spec: Spec) -> Record:
         "digest_matches": digest(path, spec.sha256) == spec.sha256,
         "labels": list(spec.labels),
         "resize": json.loads(spec.to_json())["resize"],
+        "input": ["batch", *spec.pixels_shape],
         "orientation": spec.orientation,
         "precision": spec.precision,
         "outputs": {name: ["batch", len(spec.labels)] for name in ("probabilities", "logits")},
@@ -109,13 +110,12 @@ def _lines(about: Record) -> Iterator[str]:
     """The same as text."""
     from ..image import printable
 
-    (height, width), resize = about["resize"]["size"], about["resize"]
-    batch = ["batch", len(about["labels"])]
+    resize, shape = about["resize"], _shape(about["input"])
     rows = {
         "model": f"{about['model']}, {about['precision']}",
         "labels": ", ".join(about["labels"]),
-        "input": f"image uint8 [batch, {height}, {width}, 3]: {resize['method']}, {resize['resample']}, {about['orientation']}",
-        "outputs": ", ".join(f"{name} float32 {batch}".replace("'", "") for name in about["outputs"]),
+        "input": f"image uint8 {shape}: {resize['method']}, {resize['resample']}, {about['orientation']}",
+        "outputs": ", ".join(f"{name} float32 {_shape(sides)}" for name, sides in about["outputs"].items()),
         "score": _score(about["score"]),
         "parity": _parity(about["parity"]),
         "digest": about["digest"]
@@ -128,6 +128,10 @@ def _lines(about: Record) -> Iterator[str]:
         if "model_sha256" in each:
             same = each["model_sha256"] == about["chain"][4]["sha256"]
             yield f"{'':18}which lists {'this' if same else 'ANOTHER'} model file"
+
+
+def _shape(sides: list[object]) -> str:
+    return f"[{', '.join(map(str, sides))}]"
 
 
 def _score(score: dict[str, Any]) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from petinfer import PhotoError
-from petinfer.image import pixels
-from petinfer.spec import METHODS, ORIENTATIONS, Resize
+from petinfer.image import fit, read
+from petinfer.spec import CHANNELS, METHODS, ORIENTATIONS, Resize
 
 MAX_SECONDS, MAX_BYTES = 10.0, 1e9
-_WAYS = list(product(METHODS, ORIENTATIONS, (None, 448)))
+_WAYS = list(product(METHODS, ORIENTATIONS, (None, 448), CHANNELS))
 _MEASURES_MEMORY = sys.platform == "linux"
 
 
@@ -39,12 +39,13 @@ def read_photo(data: bytes) -> Outcome:
         AssertionError: it took longer than 10 s or more than 1 GB, or its pixels are of another type or shape.
         Exception: anything but a PhotoError came out of petinfer.
     """
-    method, orientation, min_decode_size = _WAYS[zlib.crc32(data) % len(_WAYS)]
+    method, orientation, min_decode_size, mode = _WAYS[zlib.crc32(data) % len(_WAYS)]
     before = _reset_peak()
     begin, error = time.process_time(), ""
     try:
-        found = pixels(data, Resize(224, 224, method), orientation, min_decode_size)
-        assert (found.dtype, found.shape) == (np.uint8, (224, 224, 3))
+        image = read(data, orientation, min_decode_size, mode=mode)
+        found = fit(image, Resize(224, 224, method), "photo")
+        assert (found.dtype, found.shape) == (np.uint8, (224, 224, CHANNELS[mode]))
     except PhotoError as refused:
         error = str(refused)
     outcome = Outcome(error, time.process_time() - begin, _peak() - before)
