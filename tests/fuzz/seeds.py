@@ -28,7 +28,9 @@ def _picture(mode: str = "RGB", size: tuple[int, int] = (24, 17)) -> Image.Image
     levels = (across[None, :] + down[:, None])[..., None] + random.uniform(0, 5, (size[1], size[0], 4))
     if mode in ("I;16", "I", "F"):
         return Image.fromarray((levels[..., 0] * 250).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
-    return Image.fromarray(levels.astype(np.uint8), "RGBA" if mode in ("RGBA", "LA", "PA") else None).convert(mode)
+    picture = Image.fromarray(levels.astype(np.uint8)).convert(mode)
+    picture.info.clear()  # a profile, of LAB, with the time in it
+    return picture
 
 
 def _file(image: Image.Image, form: str, **options: Any) -> bytes:
@@ -64,6 +66,7 @@ def _of_modes() -> Iterator[tuple[str, bytes]]:
 
 def _of_jpeg() -> Iterator[tuple[str, bytes]]:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile[:24] + bytes(12) + profile[36:]  # without the time
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "a description", 6
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 00:00:00"
