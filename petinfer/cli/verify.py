@@ -21,22 +21,36 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
+@click.option(
+    "--signature",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="FILE KEY",
+    help="First check that the public KEY (PEM) signed the model with this signature FILE.",
+)
 @click.option("--providers", is_flag=True, help="Verify on each device that works here.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.pass_context
 def verify(
-    context: click.Context, model: Path | None, device: str, threads: int | None, providers: bool, as_json: bool
+    model: Path | None,
+    device: str,
+    threads: int | None,
+    signature: tuple[Path, Path] | None,
+    providers: bool,
+    as_json: bool,
 ) -> None:
     """Prove that this device gives the Learner's answers.
 
     Runs the golden photos, and compares the model's pixels and probabilities with those recorded in its file. Exits with
     1 if they differ.
     """
-    from ..classifier import Classifier
+    from ..classifier import BUNDLED_MODEL, Classifier
+    from ..signature import check_signature
     from ..verify import verify as check
 
     if providers and device != "auto":
         raise click.UsageError("--providers tries every device; leave --device out")
+    if signature:
+        check_signature(model or BUNDLED_MODEL, *signature)
+        click.echo(f"signed by {signature[1]}", err=True)
     classifiers = _on_each_device(model, threads) if providers else [Classifier(model, device, threads)]
     found = [(classifier, check(classifier)) for classifier in classifiers]
     if as_json:
@@ -45,7 +59,7 @@ def verify(
     else:
         for each in found:
             _print_verdict(*each)
-    context.exit(1 if any(verdict.failures for _, verdict in found) else 0)
+    click.get_current_context().exit(1 if any(verdict.failures for _, verdict in found) else 0)
 
 
 def _on_each_device(model: Path | None, threads: int | None) -> Iterator[Classifier]:
