@@ -12,7 +12,7 @@ from ..conftest import REPOSITORY
 from ..test_package import imports
 
 EXAMPLES = sorted((REPOSITORY / "examples").rglob("*.py"))
-PIP_NAMES = {"cv2": "opencv-python", "starlette": "fastapi"}
+PIP_NAMES = {"cv2": "opencv-python", "starlette": "fastapi", "ray": "ray[data]", "pyarrow": "ray[data]"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
