@@ -89,15 +89,15 @@ def _metrics(spec: Spec) -> Iterator[_Json]:
 
 def _parts(origin: _Json) -> Iterator[_Json]:
     """What the file was made from: photos, starting weights, the Learner, and the packages that trained it."""
-    photos, weights, learner = (origin.get(name) or {} for name in ("photos", "weights", "learner"))
+    photos, weights, learner = (_named(origin.get(name)) for name in ("photos", "weights", "learner"))
     if photos:
-        counts = {name: photos[name] for name in ("train", "valid") if name in photos}
+        counts: _Json = {name: photos[name] for name in ("train", "valid") if name in photos}
         data = {"type": "dataset", "name": "photo list", "contents": {"properties": _properties(counts)}}
         yield _part("data", "photo list", "photos of the training", photos.get("split_sha256"), data=[data])
     if weights:
         yield _part("file", "starting weights", weights["file"], weights.get("sha256"))
     if learner:
-        yield _part("file", "Learner", learner["file"], learner["sha256"])
+        yield _part("file", "Learner", learner["file"], learner.get("sha256"))
     if origin.get("recipe"):
         recipe = {"type": "configuration", "name": "recipe", "contents": {"properties": _properties(origin["recipe"])}}
         sha256 = hashlib.sha256(json.dumps(origin["recipe"], sort_keys=True).encode()).hexdigest()
@@ -105,6 +105,11 @@ def _parts(origin: _Json) -> Iterator[_Json]:
     for name, version in origin.get("versions", {}).items():
         purl = f"pkg:{'generic' if name == 'python' else 'pypi'}/{name}@{version}"
         yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+
+
+def _named(entry: Any) -> _Json:
+    """An entry of ``origin``; files of an older export name the Learner by a text alone."""
+    return {"file": entry} if isinstance(entry, str) else entry or {}
 
 
 def _part(kind: str, ref: str, name: str, sha256: str | None, **more: Any) -> _Json:

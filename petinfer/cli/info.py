@@ -68,6 +68,8 @@ def _origin_steps(origin: dict[str, Any]) -> Iterator[Record]:
     photos, weights, recipe, learner = (
         _object(origin.get(name)) for name in ("photos", "weights", "recipe", "learner")
     )
+    if isinstance(origin.get("learner"), str):  # of an older export
+        learner = {"file": origin["learner"]}
     numbers = [photos.get("train"), photos.get("valid")]
     what = f"{numbers[0]} to train on, {numbers[1]} to validate" if None not in numbers else UNKNOWN
     yield _step("photo list", what, photos.get("split_sha256"))
