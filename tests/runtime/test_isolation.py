@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import numpy as np
 import pytest
 
 from petinfer import Classifier
+from petinfer.cli.app import COMMANDS
+
+from ..faults.memory import measure
 
 NO_SOCKETS = """
 import socket, sys
@@ -27,13 +31,47 @@ run()
 
 @pytest.mark.parametrize(
     "arguments",
-    [["classify"], ["bench", "--queries", "1", "--duration", "0"], ["verify"], ["devices"], ["--help"], ["--version"]],
+    [
+        ["classify"],
+        ["bench", "--queries", "1", "--duration", "0"],
+        ["verify"],
+        ["verify", "--providers"],
+        ["info"],
+        ["devices"],
+        ["--help"],
+        ["--version"],
+    ],
+    ids=" ".join,
 )
 def test_no_command_opens_a_socket(arguments: list[str], cat_photo: Path) -> None:
     photo = [str(cat_photo)] if arguments[0] in ("classify", "bench") else []
     command = [sys.executable, "-c", NO_SOCKETS, *arguments, *photo]
     done = subprocess.run(command, capture_output=True, timeout=300, text=True)
     assert (done.returncode, "a socket was opened" in done.stderr) == (0, False), done.stderr
+
+
+def test_every_command_is_run_without_sockets() -> None:
+    (mark,) = test_no_command_opens_a_socket.pytestmark  # type: ignore[attr-defined]
+    assert {arguments[0] for arguments in mark.args[1]} >= set(COMMANDS)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_native_code_opens_no_socket_either(cat_photo: Path, tmp_path: Path) -> None:
+    """onnxruntime would send telemetry from threads of its own."""
+    command = [
+        "strace",
+        "-f",
+        "-q",
+        "-e",
+        "trace=socket,connect",
+        "-o",
+        tmp_path / "trace",
+        sys.executable,
+        "-m",
+        "petinfer",
+    ]
+    subprocess.run([*command, "classify", cat_photo], check=True, capture_output=True, timeout=300)
+    assert "socket(" not in (tmp_path / "trace").read_text()
 
 
 def test_eight_threads_on_one_classifier_give_the_serial_answers() -> None:
@@ -74,6 +112,48 @@ def test_without_home_and_with_a_read_only_one_it_answers(cat_photo: Path, tmp_p
         environment = {name: value for name, value in os.environ.items() if name != "HOME"} | home
         assert classify(cat_photo, env=environment).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_photo_that_grows_while_it_is_read_is_answered(cat_photo: Path, tmp_path: Path) -> None:
+    """As a camera's file does; what follows a JPEG's end is ignored."""
+    shutil.copy(cat_photo, tmp_path / "growing.jpg")
+    done = threading.Event()
+
+    def grow() -> None:
+        with (tmp_path / "growing.jpg").open("ab") as file:
+            while not done.is_set() and file.tell() < 2**27:
+                file.write(bytes(2**16))
+                file.flush()
+
+    classifier = Classifier()
+    expected = classifier.predict(cat_photo)
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        assert [classifier.predict(tmp_path / "growing.jpg") for _ in range(20)] == [expected] * 20
+    finally:
+        done.set()
+        writer.join()
+
+
+@pytest.mark.slow
+def test_ten_thousand_photos_are_one_record_each(cat_photo: Path, tmp_path: Path) -> None:
+    """Every hundredth one is missing."""
+    for i in range(10_000):
+        (tmp_path / f"{i:05}.jpg").symlink_to(cat_photo if i % 100 else tmp_path / "nowhere")
+    command = [sys.executable, "-m", "petinfer", "classify", "--jsonl", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, timeout=3600, text=True)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert [Path(record["path"]).name for record in records] == [f"{i:05}.jpg" for i in range(10_000)]
+    assert {("error" in record) == (i % 100 == 0) for i, record in enumerate(records)} == {True}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_after_ten_thousand_photos_is_that_after_a_hundred(tmp_path: Path) -> None:
+    early, late = measure(tmp_path, 10_000)
+    assert late < 1.05 * early
 
 
 def test_a_photo_that_disappears_is_one_record(cat_photo: Path, tmp_path: Path) -> None:
