@@ -55,16 +55,12 @@ def prepare(folder: Path) -> None:
 
 
 def train_command(folder: Path, out: Path) -> list[str | Path]:
-    """A run of some seconds."""
-    given = [
-        "--data",
-        folder / "photos",
-        "--weights",
-        folder / "weights.safetensors",
-        "--recipe",
-        folder / "settings.json",
-    ]
-    return [sys.executable, "-W", "ignore", "-m", "train", *given, "--out", out]
+    """A run of some seconds, or what resumes it if it has begun."""
+    command: list[str | Path] = [sys.executable, "-W", "ignore", "-m", "train", "--out", out]
+    if (out / "recipe.json").exists():
+        return [*command, "--resume"]
+    given = ["--data", folder / "photos", "--weights", folder / "weights.safetensors"]
+    return [*command, *given, "--recipe", folder / "settings.json"]
 
 
 def kill_train(folder: Path, kills: int) -> None:
@@ -73,18 +69,17 @@ def kill_train(folder: Path, kills: int) -> None:
     ends: Counter[str] = Counter()
     out, number = folder / "run-0", 0
     while sum(ends.values()) < kills:
-        resume = ["--resume"] if (out / "recipe.json").exists() else []
-        ends[run_and_kill([*train_command(folder, out), *resume], seconds)] += 1
+        command = train_command(folder, out)
+        ends[run_and_kill(command, seconds) + " --resume" * ("--resume" in command)] += 1
         check_run(out)
-        if (out / "learner.pkl").exists():
+        if (out / "report.html").exists():
             number += 1
             out = folder / f"run-{number}"
         print(dict(ends), f"{number} runs finished", flush=True)
-    resume = ["--resume"] if (out / "recipe.json").exists() else []
-    timed([*train_command(folder, out), *resume])
+    timed(train_command(folder, out))
     check_run(out)
     assert (out / "learner.pkl").exists()
-    print("the last run was finished", "after --resume" if resume else "")
+    print("the last run was finished")
 
 
 def check_run(out: Path) -> None:
