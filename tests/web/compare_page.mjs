@@ -8,7 +8,7 @@ import { launch, serve } from "./browser.mjs";
 /** Runs in the page: opens a worker of the page's, and leaves the function `compare` there. */
 async function prepare() {
   const { decodePhoto } = await import("./photo.js");
-  const { pixels, rgb } = await import("./resize.js");
+  const { bytesOf, pixels } = await import("./resize.js");
   const { sha256 } = await import("./model_file.js");
   const jpeg = WebAssembly.compile(await (await fetch("vendor/jpeg-turbo.wasm")).arrayBuffer());
   const worker = new Worker("worker.js", { type: "module" });
@@ -21,7 +21,7 @@ async function prepare() {
   const threads = Math.min(4, navigator.hardwareConcurrency);
   const { description } = await ask("open", { model, device: "wasm", threads });
   const [height, width] = description.resize.size;
-  const resize = { height, width, ...description.resize };
+  const resize = { height, width, mode: description.mode, ...description.resize };
 
   async function inBrowser(bytes) {
     const bitmap = await createImageBitmap(new Blob([bytes]), { colorSpaceConversion: "none" });
@@ -42,7 +42,7 @@ async function prepare() {
     const result = { times: answer.times, probabilities: answer.probabilities, pixels: await sha256(answer.input) };
     const own = { input: difference(answer.input, pixels(theirs, resize)), probabilities: answer.probabilities };
     if (own.input.differing) own.probabilities = (await ask("classify", { image: theirs })).probabilities;
-    if (mine.width === theirs.width) own.decoded = difference(rgb(mine), rgb(theirs));
+    if (mine.width === theirs.width) own.decoded = difference(bytesOf(mine, "RGB"), bytesOf(theirs, "RGB"));
     return { ...result, own };
   };
 }

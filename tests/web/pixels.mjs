@@ -1,8 +1,8 @@
 /**
  * Runs the page's own modules in node: reads cases from standard input, one JSON a line, and prints one line for each.
  *
- * A case is {path, orientation, resize: {width, height, method, padding, resample}}; a line is {decoded, pixels}, the sha256
- * of the RGB pixels and of the network's input, or {error}.
+ * A case is {path, orientation, resize: {width, height, method, padding, resample, mode}}; a line is {decoded, pixels}, the sha256
+ * of the pixels and of the network's input, or {error}.
  */
 
 import { createHash } from "node:crypto";
@@ -10,7 +10,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { decodePhoto } from "../../docs/web/site/photo.js";
-import { pixels, rgb } from "../../docs/web/site/resize.js";
+import { bytesOf, pixels } from "../../docs/web/site/resize.js";
 import { openLibrary } from "../../docs/web/site/webp.js";
 
 const MODULES = fileURLToPath(new URL("../../docs/web/node_modules/", import.meta.url));
@@ -32,7 +32,7 @@ const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 async function answer({ path, orientation, resize }) {
   try {
     const image = await decodePhoto(new Uint8Array(readFileSync(path)), orientation, libraries);
-    return { decoded: sha256(rgb(image)), pixels: sha256(pixels(image, resize)) };
+    return { decoded: sha256(bytesOf(image, resize.mode)), pixels: sha256(pixels(image, resize)) };
   } catch (error) {
     return { error: error.message };
   }

@@ -35,10 +35,10 @@ needs_libraries = pytest.mark.skipif(
 )
 
 
-def in_node(cases: list[Case]) -> list[dict[str, str]]:
+def in_node(cases: list[Case], mode: str = "RGB") -> list[dict[str, str]]:
     """What the page's code makes of each case: the sha256 of its pixels, decoded and resized, or an error."""
     lines = [
-        json.dumps({"path": str(path), "orientation": orientation, "resize": asdict(resize)})
+        json.dumps({"path": str(path), "orientation": orientation, "resize": {**asdict(resize), "mode": mode}})
         for path, orientation, resize in cases
     ]
     command = ["node", REPOSITORY / "tests" / "web" / "pixels.mjs"]
@@ -47,21 +47,21 @@ def in_node(cases: list[Case]) -> list[dict[str, str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def in_petinfer(case: Case) -> dict[str, str]:
+def in_petinfer(case: Case, mode: str = "RGB") -> dict[str, str]:
     path, orientation, resize = case
-    decoded = petinfer_image.read(path, orientation)
+    decoded = petinfer_image.read(path, orientation, mode=mode)
     found = {"decoded": decoded, "pixels": petinfer_image.resize(decoded, resize)}
     return {name: hashlib.sha256(image.tobytes()).hexdigest() for name, image in found.items()}
 
 
-def differing(cases: list[Case]) -> list[tuple[str, dict[str, str]]]:
+def differing(cases: list[Case], mode: str = "RGB") -> list[tuple[str, dict[str, str]]]:
     """The cases in which the page and petinfer differ, with what the page has."""
-    found = in_node(cases)
+    found = in_node(cases, mode)
     assert len(found) == len(cases)
     return [
         (f"{path.name} {orientation} {resize}", mine)
         for (path, orientation, resize), mine in zip(cases, found, strict=True)
-        if mine != in_petinfer((path, orientation, resize))
+        if mine != in_petinfer((path, orientation, resize), mode)
     ]
 
 
@@ -118,6 +118,12 @@ def test_the_pets_photos_give_petinfers_pixels(pets: Path, part: int) -> None:
     photos = sorted((pets / "test").iterdir())[part::4]
     assert len(photos) == 250
     assert differing([(photo, "upright", SQUARE) for photo in photos]) == []
+
+
+@needs_libraries
+def test_a_grey_model_gets_petinfers_grey_pixels() -> None:
+    cases: list[Case] = [(path, "upright", Resize(97, 160)) for path in GOLDEN]
+    assert differing(cases, "L") == []
 
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

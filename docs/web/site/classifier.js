@@ -18,8 +18,7 @@ export class Classifier {
     ort.env.logLevel = "error";
     const session = await ort.InferenceSession.create(bytes, { executionProviders: [device] });
     const classifier = new Classifier(ort, session, description, device, threads);
-    const [height, width] = description.resize.size;
-    await classifier.run(new Uint8Array(height * width * 3)); // the first run also compiles
+    await classifier.run(new Uint8Array(classifier.shape.reduce((size, side) => size * side))); // also compiles
     return classifier;
   }
 
@@ -27,16 +26,20 @@ export class Classifier {
     Object.assign(this, { ort, session, description, device, threads });
   }
 
-  /** How a photo is resized: the description's `resize`, with the names of the functions that do it. */
+  /** How a photo becomes the network's input: what the functions of resize.js ask for. */
   get resize() {
     const { size, ...rest } = this.description.resize;
-    return { height: size[0], width: size[1], ...rest };
+    return { height: size[0], width: size[1], mode: this.description.mode, ...rest };
   }
 
-  /** The probabilities, Float32Array [classes], of an input of the network, uint8 [height, width, 3]. */
+  /** Height, width and channels of the network's input. */
+  get shape() {
+    return [...this.description.resize.size, this.description.mode === "L" ? 1 : 3];
+  }
+
+  /** The probabilities, Float32Array [classes], of an input of the network, uint8 [height, width, channels]. */
   async run(pixels) {
-    const [height, width] = this.description.resize.size;
-    const image = new this.ort.Tensor("uint8", pixels, [1, height, width, 3]);
+    const image = new this.ort.Tensor("uint8", pixels, [1, ...this.shape]);
     const { probabilities } = await this.session.run({ image }, ["probabilities"]);
     return probabilities.getData();
   }

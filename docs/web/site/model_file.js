@@ -7,7 +7,9 @@ const FIELDS = {
   description: "schema labels resize orientation precision origin score parity golden sha256".split(" "),
   resize: "method size padding resample".split(" "),
 };
+const OPTIONAL = { mode: "RGB" }; // fields of schema 2, with what their absence means
 const ALLOWED = {
+  mode: ["RGB", "L"],
   method: ["crop", "squish", "pad"],
   padding: ["zeros", "border", "reflection"],
   resample: ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"],
@@ -65,16 +67,18 @@ export function readDescription(bytes) {
   }
   if (entry === undefined) throw new Error("has no description for petinfer (python -m export writes model files)");
   const description = JSON.parse(entry);
-  if (description.schema !== 1) throw new Error(`its schema is ${description.schema}, not 1 (update this page)`);
-  check(description);
-  return description;
+  const { schema } = description;
+  if (schema !== 1 && schema !== 2) throw new Error(`its schema is ${schema}, not 1 or 2 (update this page)`);
+  const complete = schema === 2 ? { ...OPTIONAL, ...description } : description;
+  check(complete, schema === 2 ? [...FIELDS.description, ...Object.keys(OPTIONAL)] : FIELDS.description);
+  return { ...OPTIONAL, ...complete };
 }
 
-function check(description) {
-  checkFields("metadata", description, FIELDS.description);
+function check(description, expected) {
+  checkFields("metadata", description, expected);
   checkFields("resize", description.resize, FIELDS.resize);
   for (const [name, allowed] of Object.entries(ALLOWED)) {
-    const value = (name in description.resize ? description.resize : description)[name];
+    const value = { ...OPTIONAL, ...description, ...description.resize }[name];
     if (!allowed.includes(value)) throw new Error(`${name} is ${value}, not one of ${allowed.join(", ")}`);
   }
   const sides = description.resize.size;

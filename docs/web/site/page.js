@@ -84,7 +84,7 @@ function showModel(name, { description, asExported, size, device, threads: used,
   const facts = {
     File: `${name}, ${(size / 1e6).toFixed(1)} MB`,
     Labels: labels.length > 12 ? `${labels.slice(0, 12).join(", ")}, … (${labels.length})` : labels.join(", "),
-    Input: `${width} × ${height}, ${resize.method}, ${resize.resample}, ${description.orientation}`,
+    Input: `${width} × ${height}, ${resize.method}, ${resize.resample}, ${description.orientation}, ${description.mode}`,
     Network: `${description.origin.architecture ?? "unknown"}, ${precision}`,
     "Runs on": note ? `${where} (${note})` : where,
     sha256: `${sha256} (${seal})`,
@@ -125,13 +125,16 @@ function bar(label, probability) {
   return item;
 }
 
-/** Draw what the network received: uint8 [height, width, 3]. */
+/** Draw what the network received: uint8 [height, width, channels]. */
 function showInput(input, [height, width]) {
   const canvas = element("input");
   [canvas.width, canvas.height] = [width, height];
   const shown = new ImageData(width, height);
+  const channels = input.length / (width * height);
   for (let i = 0; i < width * height; i++) {
-    shown.data.set(input.subarray(3 * i, 3 * i + 3), 4 * i);
+    for (let channel = 0; channel < 3; channel++) {
+      shown.data[4 * i + channel] = input[channels * i + Math.min(channel, channels - 1)]; // grey is repeated
+    }
     shown.data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(shown, 0, 0);

@@ -59,7 +59,7 @@ function padded(image, left, top, across, down, padding) {
 }
 
 /** The RGB bytes of an image, row after row. */
-export function rgb(image) {
+function rgb(image) {
   const { width, height, channels, data } = image;
   const result = new Uint8Array(width * height * 3);
   let to = 0;
@@ -162,7 +162,23 @@ function resize(image, width, height, resample) {
   return pass(pass(image, width, resample, false), height, resample, true);
 }
 
-/** The network's input for a decoded photo, as the model file's `resize` describes it: uint8 [height, width, 3]. */
-export function pixels(image, to) {
-  return rgb(resize(cut(image, to), to.width, to.height, to.resample));
+/** The image as Pillow's convert("L") makes it grey, repeated in three channels. */
+function grey(image) {
+  const data = rgb(image);
+  for (let i = 0; i < data.length; i += 3) {
+    data.fill((19595 * data[i] + 38470 * data[i + 1] + 7471 * data[i + 2] + 2 ** 15) >> 16, i, i + 3);
+  }
+  return { width: image.width, height: image.height, channels: 3, data };
+}
+
+/** The bytes of an image in a model's mode: three channels for RGB, one for L. */
+export function bytesOf(image, mode) {
+  return mode === "L" ? rgb(grey(image)).filter((_, i) => i % 3 === 0) : rgb(image);
+}
+
+/** The network's input for a decoded photo, as the model file describes it: uint8 [height, width, channels]. */
+export function pixels(image, { mode, ...to }) {
+  const { width, height, resample } = to;
+  const result = resize(cut(mode === "L" ? grey(image) : image, to), width, height, resample);
+  return bytesOf(result, mode); // grey stays as it is
 }
