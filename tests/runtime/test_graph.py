@@ -84,6 +84,10 @@ HOSTILE = {
     "an external tensor without a place": (
         [(INITIALIZER, tensor("weight", number(14, 1)))], f"its tensor 'weight' {OTHER}"),
     "a large external tensor": ([(INITIALIZER, tensor("big", field(9, bytes(9999)), EXTERNAL))], f"its tensor 'big' {OTHER}"),
+    "an external tensor with a long tag": (
+        [(INITIALIZER, tensor("weight", b"\xf0\x00\x01"))], f"its tensor 'weight' {OTHER}"),
+    "an external tensor with a long number": (
+        [(INITIALIZER, tensor("weight", b"\x70\x81\x00"))], f"its tensor 'weight' {OTHER}"),
     "a sparse external tensor": ([(SPARSE, SPARSE_TENSOR)], f"its tensor 'sparse values' {OTHER}"),
     "an external constant": ([(NODE, node("Constant", CONSTANT))], f"its tensor 'hidden' {OTHER}"),
     "the same twice, in a subgraph": (
