@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -12,9 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
+from fastai.vision.all import (
+    CategoryBlock,
+    CrossEntropyLossFlat,
+    DataBlock,
+    ImageBlock,
+    IndexSplitter,
+    Learner,
+)
+from fastai.vision.all import Resize as FastaiResize
 from PIL import Image
 from torch import nn
 
@@ -27,7 +38,7 @@ from export.parity.gates import GATES, Gate
 from export.parity.report import page, table
 from export.parity.turned import _is_turned
 from export.photos import choose_photos
-from export.source.source_model import SourceModel
+from export.source.source_model import SourceModel, learner_logits
 from petinfer.spec import Resize
 
 LABELS = ("dog", "cat")
@@ -53,6 +64,41 @@ def test_fp32_passes_where_float32_itself_is_the_limit(reference: Reference) -> 
     assert GATES["fp32"].failures(parity) != []
     assert GATES["fp32"].failures(replace(parity, file_error=4e-5, torch_error=1e-5)) == []
     assert GATES["fp32"].failures(replace(parity, file_error=4.1e-5, torch_error=1e-5)) != []
+
+
+def amplified_learner(folder: Path, photos: Path) -> Path:
+    """Six untrained convolutions, and a last layer that brings their nearly constant answers to a deviation of 1."""
+    torch.manual_seed(0)
+    files = sorted(photos.glob("*.png"))
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_y=lambda photo: photo.name[0].isupper(),
+        splitter=IndexSplitter(range(8)),
+        item_tfms=FastaiResize(64),
+    )
+    layers = [(3, 2), (16, 2), (16, 2), (16, 1), (16, 1), (16, 1)]
+    body = [each for given, step in layers for each in (nn.Conv2d(given, 16, 3, step, 1), nn.ReLU())]
+    last = nn.Linear(16, 2)
+    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    learn = Learner(block.dataloaders(files, bs=8, num_workers=0), network, CrossEntropyLossFlat(), path=folder)
+    logits = torch.from_numpy(learner_logits(learn, files))
+    with torch.no_grad():
+        scale, mean = (1 / logits.std(0)).float(), logits.mean(0).float()
+        last.bias.copy_((last.bias - mean) * scale)
+        last.weight *= scale[:, None]
+    learn.export("export.pkl", pickle_module=cloudpickle)
+    return folder / "export.pkl"
+
+
+def test_a_learner_at_float32s_limit_is_exported(tmp_path: Path, drawn_photos: Path) -> None:
+    """Its file is over 1e-5 away, because torch's own answers are as far from float64 as the file's."""
+    learner, out = amplified_learner(tmp_path, drawn_photos), tmp_path / "out"
+    pipeline.export(Options(learner, out, photos=drawn_photos, precisions=("fp32",)))
+    parity = json.loads((out / "parity.json").read_text())["fp32"]
+    assert 1e-5 < parity["probability_max"] < 2e-4
+    assert parity["file_error"] <= 4 * parity["torch_error"] and parity["torch_error"] > 2e-6
+    both = f"{parity['file_error']:.1e} for the fp32 file, {parity['torch_error']:.1e} for torch"
+    assert both in (out / "parity.html").read_text(encoding="utf-8")
 
 
 def test_a_flip_fails_fp32_even_where_float32_is_the_limit(reference: Reference) -> None:

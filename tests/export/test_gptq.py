@@ -57,9 +57,7 @@ def test_weights_come_to_lie_on_their_steps(photos: np.ndarray, weights: np.ndar
     assert np.abs(in_steps).max() < 127.001
 
 
-def test_what_the_convolution_answers_moves_less_than_by_rounding_each_weight_alone(
-    photos: np.ndarray, weights: np.ndarray
-) -> None:
+def test_answers_move_less_than_by_rounding_each_weight_alone(photos: np.ndarray, weights: np.ndarray) -> None:
     steps = np.full(8, np.abs(weights).max() / 7)  # coarse, for the difference to show
     rounded = weight_of(round_weights(convolution(weights, **GEOMETRY), photos, {"weight": steps}))
     nearest = (weights / steps[:, None, None, None]).round() * steps[:, None, None, None]
@@ -80,7 +78,7 @@ def test_no_two_neighbours_sum_to_what_saturates(photos: np.ndarray) -> None:
     assert pair_sums((rounded / steps[:, None, None, None]).round()).tolist() == [128] * 8
 
 
-def test_an_odd_number_of_inputs_in_several_blocks_and_an_output_of_zeros_come_out_as_well(photos: np.ndarray) -> None:
+def test_odd_numbers_of_inputs_blocks_and_outputs_of_zeros_are_rounded(photos: np.ndarray) -> None:
     weights = np.random.default_rng(0).normal(size=(4, 3, 7, 7))  # 147 inputs
     weights[2] = 0
     steps = np.abs(weights).max((1, 2, 3)) / 7

@@ -163,7 +163,7 @@ class Bent(RandTransform):
 
 
 @pytest.mark.parametrize(("transform", "message"), [(Shaky(), "Shaky is random"), (Bent(), "Bent cannot be put into")])
-def test_a_batch_transform_that_cannot_go_into_the_graph_is_refused_by_name(transform: object, message: str) -> None:
+def test_a_batch_transform_that_no_graph_can_hold_is_refused_by_name(transform: object, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         measure_resampling(transform, 3, 40, 40)
 
