@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastai.vision.all import (
@@ -11,8 +12,10 @@ from fastai.vision.all import (
     Learner,
     Normalize,
     PILImage,
+    RandomCrop,
     RandomResizedCrop,
     ToTensor,
+    compose_tfms,
 )
 from fastai.vision.all import Resize as FastaiResize
 from PIL import Image
@@ -73,10 +76,13 @@ def read_mode(learn: Learner) -> str:
 
 
 def _item_transform_of(learn: Learner) -> Any:
-    """The one transform that resizes."""
-    found = []
+    """The one transform that resizes, or with a RandomCrop after it both as one function."""
+    found: list[Any] = []
+    crops: list[Any] = []
     for transform in learn.dls.valid.after_item.fs:
-        if isinstance(transform, RandomResizedCrop) or (
+        if type(transform) is RandomCrop and len(found) == 1 and not crops:
+            crops.append(transform)
+        elif isinstance(transform, RandomResizedCrop) or (
             isinstance(transform, FastaiResize) and transform.split_idx != 0
         ):
             found.append(transform)
@@ -85,14 +91,17 @@ def _item_transform_of(learn: Learner) -> Any:
             raise ExportError(f"learner: its item transform {name} cannot be reproduced (train with Resize alone)")
     if len(found) != 1:
         raise ExportError(f"learner: {len(found)} Resize transforms, one is needed (train with item_tfms=Resize(224))")
-    return found[0]
+    return partial(compose_tfms, tfms=[*found, *crops]) if crops else found[0]
 
 
 def describe_item_transform(transform: Any) -> tuple[Resize, Crop | None]:
-    """fastai's ``Resize`` or ``RandomResizedCrop`` at validation, as a model file describes them.
+    """fastai's ``Resize`` or ``RandomResizedCrop`` at validation, or a composition with ``RandomCrop``, as in a model file.
 
     fastai's sizes are (width, height).
     """
+    if isinstance(transform, partial):
+        first, second = transform.keywords["tfms"]
+        return _cropped_again(*describe_item_transform(first), second)
     width, height = transform.size
     resample = Image.Resampling(transform.mode).name.lower()
     if isinstance(transform, FastaiResize):
@@ -101,6 +110,14 @@ def describe_item_transform(transform: Any) -> tuple[Resize, Crop | None]:
     across, down = transform.final_size  # of the whole photo, a margin wider than what is kept
     crop = Crop((down - height) // 2, (across - width) // 2, height, width)
     return Resize(down, across, "squish", "zeros", resample), crop if (across, down) != (width, height) else None
+
+
+def _cropped_again(resize: Resize, crop: Crop | None, transform: Any) -> tuple[Resize, Crop]:
+    """``RandomCrop`` crops the centre at validation."""
+    width, height = transform.size
+    if crop or width > resize.width or height > resize.height:
+        raise ExportError("learner: its item transform RandomCrop pads or crops a crop (train with Resize alone)")
+    return resize, Crop((resize.height - height) // 2, (resize.width - width) // 2, height, width)
 
 
 def _batch_transforms_of(learn: Learner, shape: tuple[int, int, int]) -> tuple[Resampling | None, Statistics | None]:

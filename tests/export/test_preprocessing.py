@@ -14,21 +14,25 @@ from fastai.vision.all import (
     Normalize,
     PILImage,
     PILMask,
+    RandomCrop,
     RandomResizedCrop,
     aug_transforms,
     imagenet_stats,
 )
+from fastai.vision.all import Resize as FastaiResize
 
 from export.errors import ExportError
 from export.onnx_file.graph import export_graph
 from export.onnx_file.seal import seal
 from export.parity.compare import Reference, compare, file_answers
+from export.parity.golden import learner_golden
 from export.source.pickled import load_learner
 from export.source.preprocessing import Crop, describe_item_transform, read_mode, read_preprocessing
 from export.source.source_model import SourceModel, freeze, learner_logits
 from petinfer import Classifier
 from petinfer.image import pixels
 from petinfer.spec import Resize, Spec
+from petinfer.verify import GOLDEN_PHOTOS
 
 OLD_LEARNER = Path(__file__).parent / "data" / "fastai27.pkl"
 NORMALIZE = Normalize.from_stats(*imagenet_stats, cuda=False)
@@ -69,6 +73,33 @@ def test_random_resized_crop_is_exported(learn: Learner, tmp_path: Path, drawn_p
     reference = Reference(photos, source.labels, learner_logits(learn, photos))
     parity = compare(reference, *file_answers(Classifier(tmp_path / "model.onnx", device="cpu"), photos))
     assert parity.probability_max <= 1e-5 and parity.flips == []
+
+
+@pytest.mark.parametrize("crop", [64, (47, 70)])
+def test_a_random_crop_after_the_resize_has_fastais_pixels(
+    learn: Learner, crop: int | tuple[int, int], drawn_photos: Path
+) -> None:
+    for loader in learn.dls.loaders:
+        after = loader.after_item
+        after.fs = type(after.fs)([FastaiResize((81, 96)), RandomCrop(crop), after.fs[-1]])
+    before = read_preprocessing(learn)
+    source = SourceModel(
+        learn, ("a", "b"), before.resize, before.statistics, crop=before.crop, item_transform=before.item_transform
+    )
+    assert before.resize == Resize(81, 96) and before.crop is not None
+    for photo in [*sorted(drawn_photos.glob("*.png"))[:4], *GOLDEN_PHOTOS.iterdir()]:
+        resized = FastaiResize((81, 96))(PILImage.create(photo), split_idx=1)
+        expected = np.asarray(RandomCrop(crop)(resized, split_idx=1))
+        assert np.array_equal(source.cropped(source.pixels(photo)), expected)
+    assert len(learner_golden(source)) == 15
+
+
+def test_a_random_crop_larger_than_the_resize_is_refused(learn: Learner) -> None:
+    for loader in learn.dls.loaders:
+        after = loader.after_item
+        after.fs = type(after.fs)([FastaiResize(64), RandomCrop(80), after.fs[-1]])
+    with pytest.raises(ExportError, match="RandomCrop pads or crops a crop"):
+        read_preprocessing(learn)
 
 
 def test_two_normalizes_are_refused_as_such(learn: Learner) -> None:
