@@ -174,7 +174,7 @@ def take_out_failures(parities: dict[str, Parity], folder: Path) -> dict[str, st
         if failures := GATES[precision].failures(parity):
             refused[precision] = f"{precision}: {'; '.join(failures)}"
             for path in _files(folder, precision):
-                path.unlink()
+                path.unlink(missing_ok=True)
     if "fp32" in refused:
         reasons = "; ".join(refused.values())
         raise ParityError(f"{reasons}: no file is written (--allow-worse keeps them; the files record it)")
