@@ -63,6 +63,8 @@ def _stop(context: click.Context, message: str, code: int) -> None:
 @click.option("--batch-size", type=click.IntRange(1), help="[default: 64]")
 @click.option("--seed", type=int, help="Seed of the split and of training.  [default: 42]")
 @click.option("--augment", is_flag=True, default=None, help="Use fastai's aug_transforms().")
+@click.option("--linear", is_flag=True, default=None, help="Train one linear layer on the features of the unchanged"
+              " body: minutes on a CPU.")  # fmt: skip
 @click.option("--calibrate", is_flag=True, default=None, help="Fit a temperature on the validation photos, and fold it"
               " into the last layer.")  # fmt: skip
 @click.option("--split", "split_file", type=_PATH, help="Use the split.json of another run.")
@@ -70,6 +72,9 @@ def _stop(context: click.Context, message: str, code: int) -> None:
               " source instead of a random split; repeat it for several. A source is a folder, or see --sources.")  # fmt: skip
 @click.option("--sources", type=_PATH, help="Table (.tsv) with each photo's source: columns name and repository.")
 @click.option("--without", type=_PATH, help="Leave out the photos in this list: one file name or path a line.")
+@click.option(
+    "--per-source", type=click.IntRange(1), help="Use at most this many photos of each source; see --sources."
+)
 @click.option("--limit", type=click.IntRange(2), help="Use only this many photos, for a quick trial.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out after its last checkpoint.")
 @click.pass_context

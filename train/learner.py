@@ -17,6 +17,7 @@ from torch import nn
 
 from .efficientnet_lite import NAME, efficientnet_lite2
 from .errors import TrainingError, one_line
+from .linear import linear_head
 from .recipe import Recipe
 
 
@@ -45,6 +46,9 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
     except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
         problem = f"cannot be made with ImageNet weights: {one_line(error)}"
         raise TrainingError(f"{recipe.arch}: {problem} (another --arch, or --weights FILE)") from error
+    if recipe.linear:
+        learn.model[1] = linear_head(learn.model[1], dls.c).to(dls.device)
+        learn.opt = None  # vision_learner made one for the head that is gone
     learn.arch = (
         torchvision_arch or recipe.arch
     )  # in place of the partial function, which cannot be unpickled elsewhere

@@ -21,6 +21,7 @@ class Options:
     sources: Path | None = None
     without: Path | None = None
     limit: int | None = None
+    per_source: int | None = None
     find_lr: bool = False
     resume: bool = False
     settings: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,23 @@ def _listed_photos(options: Options, recipe: Recipe, folders: Sequence[Path], fo
         found = sorted({photo for parent in parents for photo in find_photos(parent, recipe.labels)})
     if options.without:
         found = leave_out(found, folder, read_names(options.without))
-    return evenly_spaced(found, None if options.split_file else options.limit)
+    if options.split_file:
+        return found
+    if options.per_source:
+        found = _some_of_each(found, _source(options), options.per_source)
+    return evenly_spaced(found, options.limit)
+
+
+def _some_of_each(photos: list[Path], source: Callable[[Path], str], most: int) -> list[Path]:
+    """At most so many photos of each source, evenly spaced over its list."""
+    by_source: dict[str, list[Path]] = {}
+    for photo in photos:
+        by_source.setdefault(source(photo), []).append(photo)
+    return sorted(photo for group in by_source.values() for photo in evenly_spaced(group, most))
+
+
+def _source(options: Options) -> Callable[[Path], str]:
+    return source_of(read_sources(options.sources) if options.sources else {})
 
 
 def decodable(photos: list[Path]) -> list[Path]:
@@ -85,8 +101,7 @@ def _split(photos: list[Path], folder: Path, options: Options, recipe: Recipe) -
         kept = {photo.relative_to(folder).as_posix() for photo in photos}
         split = given.without({*given.train, *given.valid} - kept)
     elif options.hold_out:
-        sources = source_of(read_sources(options.sources) if options.sources else {})
-        split = split_by_source(photos, folder, sources, options.hold_out)
+        split = split_by_source(photos, folder, _source(options), options.hold_out)
     else:
         split = _random_split(photos, folder, recipe)
     if not split.train or not split.valid:

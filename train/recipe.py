@@ -39,6 +39,7 @@ class Recipe:
     teacher_labels: float = 0.0  # weight of the label that a linear layer on the teacher's features gives each crop
     keep_early: bool = False  # freeze a ResNet's stem and layer1, which saves a quarter of each step
     keep_head: bool = False  # with --weights of a run: start from its head as well as its body
+    linear: bool = False  # train one linear layer on the body's pooled features, and nothing else
     calibrate: bool = False  # divide the last layer by a temperature fitted on the validation photos
 
     def __post_init__(self) -> None:
@@ -54,6 +55,8 @@ class Recipe:
             )
         if self.train_size and self.min_scale >= 1:
             raise TrainingError("recipe: train_size needs random crops (set min_scale below 1)")
+        if self.linear and self.teacher:
+            raise TrainingError("recipe: linear trains no body, so it needs no teacher (leave one of them out)")
         if self.labels not in LABELS:
             raise TrainingError(
                 f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"

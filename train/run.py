@@ -23,6 +23,7 @@ from .evaluation import Evaluation, evaluate
 from .fine_tuning import fine_tune, seed_everything
 from .labels import LABELLINGS
 from .learner import make_learner
+from .linear import fit_linear
 from .options import Options, input_paths, with_previous_inputs
 from .photos import Photos, choose_photos, decodable
 from .processes import is_first, is_one_of_several, leave_other_processes
@@ -97,7 +98,14 @@ def _settings(options: Options) -> Recipe:
 
 
 def _refuse_beside_resume(options: Options) -> None:
-    chosen = (options.recipe_file, options.split_file, options.limit, options.hold_out, options.without)
+    chosen = (
+        options.recipe_file,
+        options.split_file,
+        options.limit,
+        options.per_source,
+        options.hold_out,
+        options.without,
+    )
     if options.settings or any(chosen):
         raise TrainingError("--resume: continues with the settings of the run (omit the others, or start another run)")
 
@@ -110,6 +118,9 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         photos.split.save(options.out / "split.json")
         kept = {"settings": as_settings(recipe), "sources": input_paths(options), "photos": photos.facts}
         write_json(options.out / "recipe.json", kept)
+    if recipe.linear:
+        click.echo(f"weight decay of the linear layer: {fit_linear(learn, options.out)}", err=True)
+        return Training(True, [], [])
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)
     teaching = _teaching(recipe, options.weights, options.out)
     completed = fine_tune(learn, recipe, checkpoint, teaching)

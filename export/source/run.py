@@ -12,6 +12,7 @@ from fastai.vision.all import Resize as FastaiResize
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from petinfer.spec import Resize
 
@@ -30,7 +31,7 @@ def load_run(folder: Path, photo: Path) -> SourceModel:
     try:
         recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")
-        source = _rebuild(recipe, photo)
+        source = _rebuild(recipe, state, photo)
         source.learn.model.load_state_dict(state)
         source.origin["learner"] = learner_file(folder / "model.safetensors")
     except (OSError, KeyError, ValueError, TypeError, SafetensorError, RuntimeError) as error:
@@ -47,7 +48,7 @@ def fastai_resize(resize: Resize) -> FastaiResize:
     return FastaiResize((resize.height, resize.width), resize.method, resize.padding, resamples)
 
 
-def _rebuild(recipe: dict[str, Any], photo: Path) -> SourceModel:
+def _rebuild(recipe: dict[str, Any], state: dict[str, Any], photo: Path) -> SourceModel:
     """The Learner that a recipe describes, with random weights."""
     arch, labels = recipe["settings"]["arch"], tuple(recipe["labels"])
     resize, normalize = recipe["preprocessing"]["resize"], recipe["preprocessing"]["normalize"]
@@ -57,6 +58,8 @@ def _rebuild(recipe: dict[str, Any], photo: Path) -> SourceModel:
     transform = fastai_resize(described)
     statistics = (tuple(normalize["mean"]), tuple(normalize["std"])) if normalize else None
     learn = _learner(arch, labels, transform, statistics, photo)
+    if recipe["settings"].get("linear"):
+        _use_linear_head(learn, state["1.2.weight"].shape[1])
     vocab = tuple(recipe.get("vocab", labels))  # runs of older versions do not have it
     origin = _origin(recipe)
     return SourceModel(freeze(learn), labels, described, statistics, origin, item_transform=transform, vocab=vocab)
@@ -75,6 +78,11 @@ def _learner(
     dls = block.dataloaders([photo, photo], bs=1, num_workers=0)
     network = efficientnet_lite2 if arch == NAME else getattr(torchvision.models, arch, arch)
     return vision_learner(dls, network, pretrained=False, normalize=False, n_out=len(labels))
+
+
+def _use_linear_head(learn: Learner, features: int) -> None:
+    """Mean pooling and one linear layer in place of fastai's head, as ``train`` does for a recipe with ``linear``."""
+    learn.model[1] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, learn.dls.c))
 
 
 def _origin(recipe: dict[str, Any]) -> dict[str, Any]:
