@@ -24,6 +24,7 @@ from .errors import ExportError, ParityError
 from .onnx_file.fp16 import to_fp16
 from .onnx_file.graph import export_graph, macs
 from .onnx_file.int8 import int8_share, quantize
+from .onnx_file.portable import make_portable
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
 from .options import Options
@@ -131,6 +132,7 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     path = run.folder / f"model-{precision}.onnx"
     source = run.source
     spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin, mode=source.mode)
+    make_portable(model)
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
     probabilities, logits = file_answers(classifier, _progress(run.reference.photos, f"comparing {precision}"))

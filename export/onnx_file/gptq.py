@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .calibration import Progress, in_batches, quietly
-from .graph import attribute
+from .graph import attribute, is_depthwise
 
 _MOST = 127  # steps of one weight
 _PAIR = 128  # steps of two neighbours of one sign: 255 times more leaves 16 bits
@@ -38,7 +38,7 @@ def round_weights(
     steps: dict[str, NDArray[np.float64]],
     progress: Progress = quietly,
 ) -> onnx.ModelProto:
-    """The model with its convolutions' weights on int8's steps. Grouped and very wide convolutions are left as they are.
+    """The model with its convolutions' weights on int8's steps. Very wide convolutions are left as they are.
 
     Args:
         model: in fp32, its batch norms folded into the convolutions.
@@ -50,10 +50,9 @@ def round_weights(
     rounded.CopyFrom(model)
     initializers = {each.name: each for each in rounded.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in steps]
-    layers = [node for node in layers if attribute(node, "group", 1) == 1]
     layers = [node for node in layers if _inputs(initializers[node.input[1]]) <= _WIDEST]
-    for group in _groups(layers, initializers):
-        together = _inputs_together(model, group, images, progress)
+    for some in _in_turns(layers, initializers):
+        together = _inputs_together(model, some, images, progress)
         for name in list(together):
             values = torch.from_numpy(onnx.numpy_helper.to_array(initializers[name]).astype(np.float64))
             values = _rounded(values, together.pop(name), torch.from_numpy(steps[name]))
@@ -61,18 +60,18 @@ def round_weights(
     return rounded
 
 
-def _groups(layers: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> list[list[onnx.NodeProto]]:
-    """The layers in order, in groups whose matrices H together stay below `_MEMORY` bytes, or that are one layer."""
-    groups: list[list[onnx.NodeProto]] = []
+def _in_turns(layers: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> list[list[onnx.NodeProto]]:
+    """The layers in order, so many at a time that their matrices H stay below `_MEMORY` bytes, but at least one."""
+    turns: list[list[onnx.NodeProto]] = []
     free = 0
     for node in layers:
-        needed = 4 * _inputs(weights[node.input[1]]) ** 2
-        if needed > free or not groups:
-            groups.append([])
+        needed = 4 * attribute(node, "group", 1) * _inputs(weights[node.input[1]]) ** 2
+        if needed > free or not turns:
+            turns.append([])
             free = _MEMORY
-        groups[-1].append(node)
+        turns[-1].append(node)
         free -= needed
-    return groups
+    return turns
 
 
 def _inputs(weight: onnx.TensorProto) -> int:
@@ -83,20 +82,25 @@ def _inputs(weight: onnx.TensorProto) -> int:
 def _inputs_together(
     model: onnx.ModelProto, layers: list[onnx.NodeProto], images: NDArray[np.uint8], progress: Progress
 ) -> dict[str, Tensor]:
-    """By each layer's weight: H, the sum over places and photos of its inputs' outer product, float32 [inputs, inputs]."""
+    """By each layer's weight: H, the sum over places and photos of its inputs' outer product, float32 [groups, inputs,
+    inputs].
+    """
     names = sorted({node.input[0] for node in layers})
     session = _watching(model, names)
     kernels = {each.name: tuple(each.dims[2:]) for each in model.graph.initializer}
-    weights = {each.name: each for each in model.graph.initializer}
-    found = {node.input[1]: torch.zeros(2 * [_inputs(weights[node.input[1]])]) for node in layers}
+    inputs = {each.name: _inputs(each) for each in model.graph.initializer}
+    found = {node.input[1]: _no_products(node, inputs[node.input[1]]) for node in layers}
     generators = {node.name: torch.Generator().manual_seed(0) for node in layers}
     for batch in progress(in_batches(images, session, names), "rounding weights"):
         maps = dict(zip(names, session.run(names, {"image": batch}), strict=True))
         for node in layers:
-            inputs = torch.from_numpy(maps[node.input[0]])
-            rows = _windows(inputs, node, kernels[node.input[1]], generators[node.name])
-            found[node.input[1]].addmm_(rows.T, rows)
+            rows = _windows(torch.from_numpy(maps[node.input[0]]), node, kernels[node.input[1]], generators[node.name])
+            found[node.input[1]].baddbmm_(rows.mT, rows)
     return found
+
+
+def _no_products(node: onnx.NodeProto, inputs: int) -> Tensor:
+    return torch.zeros(attribute(node, "group", 1), inputs, inputs)
 
 
 def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
@@ -110,8 +114,8 @@ def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.Inf
 
 
 def _windows(maps: Tensor, node: onnx.NodeProto, kernel: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A convolution's inputs at some places of each photo, float32 [places, inputs], in the order in which onnxruntime
-    multiplies them: place in the kernel, then channel.
+    """A convolution's inputs at some places of each photo, float32 [groups, places, inputs], in the order in which
+    onnxruntime multiplies them: place in the kernel, then channel of the group.
     """
     top, left, bottom, right = attribute(node, "pads", [0, 0, 0, 0])
     stride, dilation = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
@@ -119,32 +123,37 @@ def _windows(maps: Tensor, node: onnx.NodeProto, kernel: tuple[int, ...], genera
     for each in functional.pad(maps, (left, right, top, bottom)):
         windows = functional.unfold(each[None], kernel, dilation, 0, stride)[0]  # [channels x kernel, places]
         places = torch.randperm(windows.shape[-1], generator=generator)[:_PLACES]
-        rows.append(windows[:, places].unflatten(0, (len(each), -1)).permute(2, 1, 0).flatten(1))
-    return torch.cat(rows)
+        by_channel = windows[:, places].unflatten(0, (attribute(node, "group", 1), -1, math.prod(kernel)))
+        rows.append(by_channel.permute(0, 3, 2, 1).flatten(2))
+    return torch.cat(rows, dim=1)
 
 
 def _rounded(weights: Tensor, together: Tensor, steps: Tensor) -> Tensor:
     """One convolution's weights, float64 [outputs, inputs, height, width], each a multiple of its output's step."""
     shape = weights.movedim(1, -1).shape
-    steps = torch.where(steps > 0, steps, 1.0)  # an output whose weights are all zero has no step
-    values = (weights.movedim(1, -1).flatten(1).T / steps).contiguous()  # [inputs, outputs]
+    steps = torch.where(steps > 0, steps, 1.0)[:, None]  # an output whose weights are all zero has no step
+    rows = weights.movedim(1, -1).flatten(1) / steps
+    values = rows.unflatten(0, (len(together), -1)).mT.contiguous()  # [groups, inputs, outputs of the group]
     upper = _factor(together.double())
     with _one_thread():
-        _round_in_turn(values, upper)
-    return (values * steps).T.reshape(shape).movedim(-1, 1)
+        _round_in_turn(values, upper, in_pairs=not is_depthwise(len(together), weights.shape))
+    rounded: Tensor = values.mT.flatten(0, 1) * steps
+    return rounded.reshape(shape).movedim(-1, 1)
 
 
-def _round_in_turn(values: Tensor, upper: Tensor) -> None:
-    """Round each row of ``values`` [inputs, outputs], in place; the rows after it move by what makes up for it."""
-    for start in range(0, len(values), _BLOCK):
-        stop = min(start + _BLOCK, len(values))
-        errors = torch.zeros_like(values[start:stop])
+def _round_in_turn(values: Tensor, upper: Tensor, in_pairs: bool) -> None:
+    """Round ``values`` [groups, inputs, outputs] in place, input by input; those after it move by what makes up for it."""
+    inputs = values.shape[1]
+    for start in range(0, inputs, _BLOCK):
+        stop = min(start + _BLOCK, inputs)
+        errors = torch.zeros_like(values[:, start:stop])
         for i in range(start, stop):
-            kept = _allowed(values[i].round(), values[i - 1] if i % 2 else torch.zeros_like(values[i]))
-            errors[i - start] = (values[i] - kept) / upper[i, i]
-            values[i:stop] -= torch.outer(upper[i, i:stop], errors[i - start])
-            values[i] = kept
-        values[stop:] -= upper[start:stop, stop:].T @ errors
+            neighbour = values[:, i - 1] if in_pairs and i % 2 else torch.zeros_like(values[:, i])
+            kept = _allowed(values[:, i].round(), neighbour)
+            error = errors[:, i - start] = (values[:, i] - kept) / upper[:, i, i, None]
+            values[:, i:stop] -= upper[:, i, i:stop, None] * error[:, None]
+            values[:, i] = kept
+        values[:, stop:] -= upper[:, start:stop, stop:].mT @ errors
 
 
 @contextlib.contextmanager
@@ -167,12 +176,12 @@ def _factor(together: Tensor) -> Tensor:
     """Upper triangular U such that ``U.T @ U`` is the inverse of H: row i says how later weights compensate for i's error.
 
     H is ``R @ R.T`` with R upper triangular, the Cholesky factor of H turned by half, turned back; and U is R's inverse.
-    Overwrites ``together``, and keeps few copies: for 4,608 inputs each is 170 MB.
+    Overwrites ``together`` [groups, inputs, inputs], and keeps few copies: for 4,608 inputs each is 170 MB.
     """
-    diagonal = together.diagonal()
-    diagonal += _DAMPING * diagonal.mean() + 1e-6
-    upper = torch.linalg.cholesky(together.flip(0, 1)).flip(0, 1)
+    diagonal = together.diagonal(dim1=1, dim2=2)
+    diagonal += _DAMPING * diagonal.mean(1, keepdim=True) + 1e-6
+    upper = torch.linalg.cholesky(together.flip(1, 2)).flip(1, 2)
     inverse: Tensor = together.zero_()
-    inverse.diagonal().fill_(1)
+    inverse.diagonal(dim1=1, dim2=2).fill_(1)
     torch.linalg.solve_triangular(upper, inverse, upper=True, out=inverse)
     return inverse

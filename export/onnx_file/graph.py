@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -165,6 +166,11 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """A node's attribute; the operator's ``default`` where the node does not set it."""
     return next((onnx.helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
+
+
+def is_depthwise(groups: int, weight_shape: Sequence[int]) -> bool:
+    """Whether each output of a convolution reads one channel, and each channel has one output."""
+    return groups > 1 and weight_shape[0] == groups and weight_shape[1] == 1
 
 
 def _remove_traces(model: onnx.ModelProto) -> None:

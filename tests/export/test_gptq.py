@@ -93,7 +93,16 @@ def test_odd_numbers_of_inputs_blocks_and_outputs_of_zeros_are_rounded(photos: n
     assert moved < 0.2 * alone
 
 
-def test_grouped_convolutions_stay_as_they_are(photos: np.ndarray) -> None:
-    weights = np.random.default_rng(0).normal(size=(6, 1, 3, 3)).astype(np.float32)
-    model = convolution(weights, group=3, kernel_shape=[3, 3])
-    assert np.array_equal(weight_of(round_weights(model, photos, {"weight": np.ones(6)})), weights)
+@pytest.mark.parametrize("outputs_of_a_channel", [1, 4])
+def test_grouped_convolutions_are_rounded_group_by_group(photos: np.ndarray, outputs_of_a_channel: int) -> None:
+    weights = np.random.default_rng(0).normal(size=(3 * outputs_of_a_channel, 1, 3, 3))
+    steps = np.full(len(weights), np.abs(weights).max() / 7)
+    rounded = weight_of(round_weights(convolution(weights, group=3), photos, {"weight": steps}))
+    nearest = (weights / steps[0]).round() * steps[0]
+    pixels = torch.from_numpy(photos).permute(0, 3, 1, 2).double()
+
+    def error(other: np.ndarray) -> float:
+        return functional.conv2d(pixels, torch.from_numpy(other - weights), groups=3).square().mean().item()
+
+    assert np.abs(rounded / steps[0] - (rounded / steps[0]).round()).max() < 1e-5
+    assert 0 < error(rounded) < 0.7 * error(nearest)

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnxruntime
 import pytest
+import torch
+from torch import nn
 
 from export.onnx_file.fp16 import to_fp16
 from export.onnx_file.graph import export_graph, macs
@@ -105,3 +108,72 @@ def test_half_precision_is_the_networks_and_answers_are_single(fp32: onnx.ModelP
     convolutions = [node for node in fp16.graph.node if node.op_type == "Conv"]
     assert {types[node.input[1]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
     assert [entry.type.tensor_type.elem_type for entry in fp16.graph.output] == [onnx.TensorProto.FLOAT] * 2
+
+
+@pytest.fixture(scope="module")
+def mobile() -> onnx.ModelProto:
+    """A network as MobileNet's: convolutions, depthwise ones between them, each clipped to 0 to 6."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, 2), nn.ReLU6()]
+    for channels in (16, 32):
+        layers += [
+            nn.Conv2d(channels, channels, 3, groups=channels),
+            nn.ReLU6(),
+            nn.Conv2d(channels, 32, 1),
+            nn.ReLU6(),
+        ]
+    network = nn.Sequential(*layers).eval()
+    for layer in network:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=2 / layer.weight[0].numel() ** 0.5)
+    return as_onnx(network)
+
+
+def as_onnx(network: nn.Module) -> onnx.ModelProto:
+    """The network over a photo's pixels, as `export_graph` writes one."""
+
+    class OverPixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.network(image.permute(0, 3, 1, 2).float() / 128 - 1)
+
+    program = torch.onnx.export(
+        OverPixels().eval(), (torch.zeros(2, 32, 32, 3, dtype=torch.uint8),), input_names=["image"], dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+    )  # fmt: skip
+    return program.model_proto
+
+
+@pytest.fixture(scope="module")
+def small_images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
+
+
+def test_a_clip_from_0_needs_no_operation(mobile: onnx.ModelProto, small_images: np.ndarray) -> None:
+    model = quantize(mobile, small_images)
+    clips = [node for node in model.graph.node if node.op_type == "Clip"]
+    assert len([node for node in mobile.graph.node if node.op_type == "Clip"]) == 5
+    assert len(clips) == 2  # those of the first convolution and of the depthwise one after it, which stay in float
+
+
+def test_depthwise_weights_use_all_8_bits(mobile: onnx.ModelProto, small_images: np.ndarray) -> None:
+    model = quantize(mobile, small_images)
+    int8 = [each for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4]
+    largest = {tuple(each.dims[1:]): np.abs(onnx.numpy_helper.to_array(each).astype(int)).max() for each in int8}
+    assert sorted(largest) == [(1, 3, 3), (16, 1, 1), (32, 1, 1)]
+    assert largest[1, 3, 3] >= 126
+    assert saturating_weights(model) == []
+
+
+def test_int8_of_a_mobile_network_answers_as_fp32(mobile: onnx.ModelProto, small_images: np.ndarray) -> None:
+    output = mobile.graph.output[0].name
+    exact, rounded = (
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            [output], {"image": small_images}
+        )[0]
+        for model in (mobile, quantize(mobile, small_images))
+    )
+    assert np.square(exact - rounded).mean() < 0.001 * np.square(exact).mean()
