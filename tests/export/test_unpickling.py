@@ -157,6 +157,7 @@ def test_the_old_learner_is_exported_by_the_command(tmp_path: Path, drawn_photos
     assert "False → dog, True → cat" in done.stderr.splitlines()
     assert sorted(path.name for path in out.iterdir()) == [
         "card-fp32.md",
+        "model-fp32.cdx.json",
         "model-fp32.onnx",
         "parity.html",
         "parity.json",
