@@ -75,7 +75,7 @@ def test_only_the_command_line_imports_click() -> None:
 
 LAYERS = (
     ("errors",),
-    ("spec", "session.protobuf", "session.operators"),
+    ("spec", "provenance", "session.protobuf", "session.operators"),
     ("image", "session.model_file", "session.threads", "session.devices"),
     ("folder", "session.graph"),
     ("session.opening",),

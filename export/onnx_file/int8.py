@@ -149,8 +149,8 @@ def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
 def _sensitive_start(network: onnx.ModelProto) -> list[str]:
     """The names of the first convolution and of a depthwise one that follows it; none where another follows.
 
-    Some of the maps between the two are nearly zero, and the depthwise convolution enlarges them: in EfficientNet-Lite2
-    the steps of int8 there cause more than half of all error, for 2 % of the multiplications.
+    Some of the maps between the two are nearly zero, and the depthwise convolution enlarges them and int8's error with
+    them; in EfficientNet-Lite2 the two are 2 % of the multiplications.
     """
     shapes = {each.name: each.dims for each in network.graph.initializer}
     layers = [node for node in network.graph.node if node.op_type == "Conv"][:2]

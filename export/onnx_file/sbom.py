@@ -7,7 +7,6 @@ writes it next to the file. `export` does so for each file that it makes. https:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import click
 
+from petinfer.provenance import file_sha256, named_file, recipe_sha256
 from petinfer.session.graph import check_graph
 from petinfer.session.model_file import read_spec
 from petinfer.spec import Spec
@@ -33,7 +33,7 @@ def sbom_path(model: Path) -> Path:
 
 def sbom(spec: Spec, path: Path) -> str:
     """The bill of materials of a model file. The same file gives the same text."""
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = file_sha256(path)
     parts = list(_parts(spec.origin))
     content = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -89,7 +89,7 @@ def _metrics(spec: Spec) -> Iterator[_Json]:
 
 def _parts(origin: _Json) -> Iterator[_Json]:
     """What the file was made from: photos, starting weights, the Learner, and the packages that trained it."""
-    photos, weights, learner = (_named(origin.get(name)) for name in ("photos", "weights", "learner"))
+    photos, weights, learner = (named_file(origin.get(name)) for name in ("photos", "weights", "learner"))
     if photos:
         counts: _Json = {name: photos[name] for name in ("train", "valid") if name in photos}
         data = {"type": "dataset", "name": "photo list", "contents": {"properties": _properties(counts)}}
@@ -100,16 +100,10 @@ def _parts(origin: _Json) -> Iterator[_Json]:
         yield _part("file", "Learner", learner["file"], learner.get("sha256"))
     if origin.get("recipe"):
         recipe = {"type": "configuration", "name": "recipe", "contents": {"properties": _properties(origin["recipe"])}}
-        sha256 = hashlib.sha256(json.dumps(origin["recipe"], sort_keys=True).encode()).hexdigest()
-        yield _part("data", "recipe", "settings of the training", sha256, data=[recipe])
+        yield _part("data", "recipe", "settings of the training", recipe_sha256(origin["recipe"]), data=[recipe])
     for name, version in origin.get("versions", {}).items():
         purl = f"pkg:{'generic' if name == 'python' else 'pypi'}/{name}@{version}"
         yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
-
-
-def _named(entry: Any) -> _Json:
-    """An entry of ``origin``; files of an older export name the Learner by a text alone."""
-    return {"file": entry} if isinstance(entry, str) else entry or {}
 
 
 def _part(kind: str, ref: str, name: str, sha256: str | None, **more: Any) -> _Json:

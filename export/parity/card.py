@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from petinfer.provenance import file_sha256
 from petinfer.spec import Spec
 
 _MODES = {"RGB": "RGB", "L": "grey"}
@@ -33,7 +33,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "errors": _score(spec.score),
         "difference from the Learner": _parity(spec.parity),
         "digest (sha256 without the digest itself)": spec.sha256,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastai.vision.all import CastToTensor, Learner, ProgressCallback, Recorder,
 from numpy.typing import NDArray
 
 from petinfer.image import pixels
+from petinfer.provenance import file_sha256
 from petinfer.spec import Resize
 
 from ..errors import ExportError, one_line
@@ -74,8 +74,7 @@ class SourceModel:
 
 def learner_file(path: Path) -> dict[str, str]:
     """The file that a Learner was loaded from, for ``origin``: its name and sha256."""
-    with path.open("rb") as file:
-        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"file": path.name, "sha256": file_sha256(path)}
 
 
 def freeze(learn: Learner) -> Learner:

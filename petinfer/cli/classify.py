@@ -176,7 +176,7 @@ def _sorter(options: _Options) -> Sorter | None:
 
 def _shown(records: Iterator[Record], total: int, options: _Options) -> Iterator[Record]:
     """The records, with the progress on the terminal where somebody watches it."""
-    if options.quiet or total == 1 or sys.stderr is None or not sys.stderr.isatty():
+    if options.quiet or total == 1:
         return records
     from .progress import shows_progress, with_progress
 

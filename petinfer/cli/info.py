@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from base64 import urlsafe_b64decode
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from ..provenance import file_sha256, named_file, recipe_sha256
 from .formats import Record
 
 if TYPE_CHECKING:
@@ -59,31 +59,20 @@ def describe(path: Path, spec: Spec) -> Record:
         "outputs": {name: ["batch", len(spec.labels)] for name in ("probabilities", "logits")},
         "score": spec.score,
         "parity": spec.parity,
-        "chain": [*_origin_steps(spec.origin), _file_step(path), _wheel_step(path)],
+        "chain": [*_origin_steps(spec.origin), _step("model file", path.name, file_sha256(path)), _wheel_step(path)],
     }
 
 
 def _origin_steps(origin: dict[str, Any]) -> Iterator[Record]:
     """What export recorded: any JSON object, of which only what has the expected form is taken."""
-    photos, weights, recipe, learner = (
-        _object(origin.get(name)) for name in ("photos", "weights", "recipe", "learner")
-    )
-    if isinstance(origin.get("learner"), str):  # of an older export
-        learner = {"file": origin["learner"]}
+    photos, weights, recipe = (_object(origin.get(name)) for name in ("photos", "weights", "recipe"))
+    learner = named_file(origin.get("learner"))
     numbers = [photos.get("train"), photos.get("valid")]
     what = f"{numbers[0]} to train on, {numbers[1]} to validate" if None not in numbers else UNKNOWN
     yield _step("photo list", what, photos.get("split_sha256"))
     yield _step("starting weights", weights.get("file", UNKNOWN), weights.get("sha256"))
-    settings = json.dumps(recipe, sort_keys=True).encode()
-    yield _step(
-        "recipe", f"{len(recipe)} settings" if recipe else UNKNOWN, recipe and hashlib.sha256(settings).hexdigest()
-    )
+    yield _step("recipe", f"{len(recipe)} settings" if recipe else UNKNOWN, recipe and recipe_sha256(recipe))
     yield _step("Learner", learner.get("file", UNKNOWN), learner.get("sha256"))
-
-
-def _file_step(path: Path) -> Record:
-    with path.open("rb") as file:
-        return _step("model file", path.name, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _wheel_step(path: Path) -> Record:

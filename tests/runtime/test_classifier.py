@@ -240,21 +240,23 @@ def test_a_model_without_a_description_is_refused(tmp_path: Path) -> None:
         Classifier(tmp_path / "silent.onnx")
 
 
-def test_a_description_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
+def described_otherwise(path: Path, old: str, new: str) -> Path:
+    """The bundled file with another text in its description, written to ``path``."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load(BUNDLED_MODEL)
     entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
-    entry.value = entry.value.replace('"size": [224, 224]', '"size": [224, 160]')
-    onnx.save(model, tmp_path / "contradiction.onnx")
+    entry.value = entry.value.replace(old, new)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_description_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
+    path = described_otherwise(tmp_path / "contradiction.onnx", '"size": [224, 224]', '"size": [224, 160]')
     with pytest.raises(ModelError, match=r"contradiction\.onnx: its inputs are"):
-        Classifier(tmp_path / "contradiction.onnx")
+        Classifier(path)
 
 
 def test_a_grey_description_of_a_graph_of_colours_is_refused(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load(BUNDLED_MODEL)
-    entry = next(entry for entry in model.metadata_props if entry.key == "petinfer")
-    entry.value = entry.value.replace('{"schema": 1, ', '{"schema": 2, "mode": "L", ')
-    onnx.save(model, tmp_path / "grey.onnx")
+    path = described_otherwise(tmp_path / "grey.onnx", '{"schema": 1, ', '{"schema": 2, "mode": "L", ')
     with pytest.raises(ModelError, match=r"but its metadata says \[\('image', 'tensor\(uint8\)', \[224, 224, 1\]\)\]"):
-        Classifier(tmp_path / "grey.onnx")
+        Classifier(path)
