@@ -7,6 +7,11 @@
 - ``orientation``: ``stored`` (pixels as the file stores them, as fastai does) or ``upright`` (turned as EXIF asks).
 - ``precision``: fp32, fp16 or int8.
 - ``mode``: RGB, or L for a grey photo of one channel: Pillow's names. Schema 2; RGB where it is absent.
+- ``threshold``: a photo has every label whose probability is over it, and each probability is a sigmoid of its own (fastai's
+  ``MultiCategoryBlock``). Schema 2; absent where a photo has one label and the probabilities sum to 1.
+- ``features``: how many numbers the output ``features`` has for a photo. Schema 2; absent, there is no such output.
+- ``heat``: [rows, columns] of the output ``heat``. Schema 2; absent, there is no such output.
+- ``familiarity``: what is known of the output ``familiarity``; see `Familiarity`. Schema 2; absent, there is no such output.
 - ``golden``: for each photo in ``petinfer/golden``, the Learner's pixels and answers; see `Golden`.
 - ``sha256``: the file's digest, which is its sha256 with 64 zeros in this place.
 - ``origin``, ``score``, ``parity``: where the model comes from, how it scored, how far it was from the Learner. Any JSON
@@ -23,7 +28,8 @@ from typing import Any
 from .errors import ModelError
 
 SCHEMA = 2
-OPTIONAL = {"mode": "RGB"}  # entries of schema 2, with what their absence means
+# entries of schema 2, with what their absence means
+OPTIONAL: dict[str, Any] = {"mode": "RGB", "threshold": None, "features": None, "heat": None, "familiarity": None}
 METADATA_KEY = "petinfer"
 METHODS = ("crop", "squish", "pad")
 PADDINGS = ("zeros", "border", "reflection")
@@ -72,6 +78,28 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Familiarity:
+    """How the output ``familiarity`` was fitted, and what it says of photos that were not used for that."""
+
+    photos: int
+    """It was fitted on the features of so many training photos."""
+    held_back: int
+    """It was scaled on so many other photos of the classes, of which 1 % have a familiarity below 0."""
+    coverage: tuple[tuple[float, float], ...]
+    """Pairs of a share, 0 to 1, and the familiarity that at least this share of such photos reaches (see docs/precision.md)."""
+    table: tuple[dict[str, Any], ...] = ()
+    """What is answered and what is wrong at some limits; JSON objects, for people."""
+
+    def __post_init__(self) -> None:
+        counts = _is_count(self.photos, 2**31) and _is_count(self.held_back, 2**31)
+        pairs = isinstance(self.coverage, tuple) and all(
+            isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_number, pair)) for pair in self.coverage
+        )
+        if not counts or not pairs or not all(isinstance(row, dict) for row in self.table):
+            raise ModelError("model: its familiarity is not described as it should be (export it again)")
+
+
+@dataclass(frozen=True)
 class Spec:
     """The description of one model file. The module's docstring explains the entries."""
 
@@ -85,8 +113,13 @@ class Spec:
     golden: dict[str, Golden] = field(default_factory=dict)
     sha256: str = "0" * 64
     mode: str = "RGB"
+    threshold: float | None = None
+    features: int | None = None
+    heat: tuple[int, int] | None = None
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
+        self._check_outputs()
         _check_one_of("orientation", self.orientation, ORIENTATIONS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("mode", self.mode, tuple(CHANNELS))
@@ -98,6 +131,27 @@ class Spec:
             raise ModelError(f"model: sha256 is {self.sha256!r}, not 64 hex digits (export it again)")
         if len(set(self.labels)) < len(self.labels):
             raise ModelError(f"model: labels {list(self.labels)!r} contain a class twice (export it again)")
+
+    def _check_outputs(self) -> None:
+        if self.threshold is not None and not (_is_number(self.threshold) and 0 <= self.threshold <= 1):
+            raise ModelError(f"model: threshold is {self.threshold!r}, not 0 to 1 (export it again)")
+        if self.features is not None and not _is_count(self.features, 2**20):
+            raise ModelError(f"model: features is {self.features!r}, not a number of features (export it again)")
+        if self.heat is not None and not (len(self.heat) == 2 and all(map(_is_count, self.heat))):
+            raise ModelError(f"model: heat is {list(self.heat)!r}, not [rows, columns] (export it again)")
+
+    @property
+    def outputs(self) -> dict[str, list[int]]:
+        """The graph's outputs, each float32 [batch, *shape], with their shapes."""
+        classes = [len(self.labels)]
+        shapes: dict[str, list[int] | None] = {
+            "probabilities": classes,
+            "logits": classes,
+            "familiarity": None if self.familiarity is None else [],
+            "features": None if self.features is None else [self.features],
+            "heat": None if self.heat is None else list(self.heat),
+        }
+        return {name: shape for name, shape in shapes.items() if shape is not None}
 
     @property
     def pixels_shape(self) -> tuple[int, int, int]:
@@ -138,7 +192,19 @@ class Spec:
         golden = {
             name: _golden(name, entry, len(labels)) for name, entry in _object("golden", content.pop("golden")).items()
         }
+        if "familiarity" in content:
+            content["familiarity"] = _familiarity(content["familiarity"])
+        if "heat" in content:
+            content["heat"] = tuple(_list("heat", content["heat"]))
         return cls(labels=tuple(labels), resize=Resize(size[0], size[1], **resize), golden=golden, **content)
+
+
+def _familiarity(entry: Any) -> Familiarity:
+    entry = _object("familiarity", entry)
+    _check_entries("familiarity", entry, set(Familiarity.__dataclass_fields__))
+    pairs = [tuple(_list("familiarity.coverage", pair)) for pair in _list("familiarity.coverage", entry["coverage"])]
+    table = tuple(_list("familiarity.table", entry["table"]))
+    return Familiarity(entry["photos"], entry["held_back"], tuple(pairs), table)
 
 
 def _golden(name: str, entry: Any, classes: int) -> Golden:
@@ -181,6 +247,12 @@ def _object(name: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ModelError(f"model: {name} is {value!r}, not a list (export it again)")
+    return value
+
+
 def _check_entries(name: str, content: dict[str, Any], required: set[str], allowed: set[str] | None = None) -> None:
     for problem, entries in (
         ("lacks", required - set(content)),
@@ -195,5 +267,5 @@ def _check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ModelError(f"model: {name} is {value!r}, not one of {', '.join(allowed)} (export it again)")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536
+def _is_count(value: Any, limit: int = 65536) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < limit

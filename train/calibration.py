@@ -13,8 +13,12 @@ from .evaluation import Floats, Ints, predict_logits
 _LIMITS = (0.2, 5.0)  # few validation photos without errors would ask for a temperature of 0
 
 
-def calibrate(learn: Learner) -> float:
+def calibrate(learn: Learner, answers: tuple[Floats, Ints] | None = None) -> float:
     """Divide the Learner's logits by the temperature that minimises the loss on its validation photos.
+
+    Args:
+        learn: its last layer is changed in place.
+        answers: the logits [photos, classes] and the labels of its validation photos, if they are known already.
 
     Returns:
         The temperature: below 1 makes the answers surer, above 1 less sure. The decisions stay the same.
@@ -25,7 +29,7 @@ def calibrate(learn: Learner) -> float:
     last = list(learn.model.modules())[-1]
     if not isinstance(last, nn.Linear):
         raise TrainingError(f"calibrate: the last layer is a {type(last).__name__}, not a Linear (leave calibrate out)")
-    temperature = fit_temperature(*predict_logits(learn))
+    temperature = fit_temperature(*(answers or predict_logits(learn)))
     with torch.no_grad():
         for parameter in last.parameters():
             parameter.div_(temperature)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -30,28 +31,37 @@ def linear_head(head: nn.Module, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
 
 
-def fit_linear(learn: Learner, out: Path) -> float:
+class LinearFit(NamedTuple):
+    """How the fit went."""
+
+    decay: float
+    """The weight decay that suits the validation photos best."""
+    logits: npt.NDArray[np.float64]
+    """Of the validation photos, [photos, classes]: `calibrate` needs not compute them again."""
+    labels: npt.NDArray[np.intp]
+    """Of the validation photos."""
+
+
+def fit_linear(learn: Learner, out: Path) -> LinearFit:
     """Fit the Learner's last layer on its training photos, with the weight decay that suits its validation photos best.
 
     Args:
         learn: its head is `linear_head`; changed in place.
         out: the run's folder. Features are kept there until all is done, so that a stopped run continues.
-
-    Returns:
-        The weight decay.
     """
     train, valid = (_features(learn, files, out, name) for files, name in
                     ((learn.dls.train_ds.items, "train"), (learn.dls.valid_ds.items, "valid")))  # fmt: skip
     fitted = [(decay, fit(*train, learn.dls.c, decay)) for decay in WEIGHT_DECAYS]
-    losses = [_loss(valid[0] @ weight.T + bias, valid[1]) for _, (weight, bias) in fitted]
-    decay, (weight, bias) = fitted[int(np.argmin(losses))]
+    logits = [valid[0] @ weight.T + bias for _, (weight, bias) in fitted]
+    best = int(np.argmin([functional.cross_entropy(each, valid[1]).item() for each in logits]))
+    decay, (weight, bias) = fitted[best]
     last = learn.model[1][-1]
     with torch.no_grad():
         last.weight.copy_(weight)
         last.bias.copy_(bias)
     for part in out.glob("features-*.npz"):
         part.unlink()
-    return decay
+    return LinearFit(decay, logits[best].double().numpy(), valid[1].numpy())
 
 
 def fit(features: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
@@ -80,10 +90,6 @@ def fit(features: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[T
     optimizer.step(closure)
     weight, bias = weight.detach(), bias.detach()
     return weight / deviation, bias - weight @ (mean / deviation)
-
-
-def _loss(logits: Tensor, labels: Tensor) -> float:
-    return float(functional.cross_entropy(logits, labels))
 
 
 def _features(learn: Learner, files: Sequence[Path], out: Path, name: str) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .data import common_folder, dataloaders, find_photos
 from .distillation import Distillation, DoubtfulLabel, Weights, doubtful_labels, make_teacher
 from .errors import TrainingError
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, Floats, Ints, evaluate
 from .fine_tuning import fine_tune, seed_everything
 from .labels import LABELLINGS
 from .learner import make_learner
@@ -39,6 +39,8 @@ class Training:
     completed: bool
     log: list[list[float | None]]
     teaching: list[Distillation]
+    answers: tuple[Floats, Ints] | None = None
+    """Logits and labels of the validation photos, where they are known already."""
 
 
 def train(options: Options) -> bool:
@@ -90,10 +92,9 @@ def _settings(options: Options) -> Recipe:
     if is_first() and recipe_file.exists():  # of several processes, the first writes it
         raise TrainingError(f"{options.out}: already contains a run (use another --out, or --resume to continue it)")
     recipe = Recipe(**(load_settings(options.recipe_file) if options.recipe_file else {}) | options.settings)
-    if recipe.teacher and is_one_of_several():
-        raise TrainingError(
-            f"teacher {recipe.teacher}: needs a single process, its projections are not synchronised (leave out torchrun)"
-        )
+    if is_one_of_several() and (recipe.teacher or recipe.linear):
+        what = f"teacher {recipe.teacher}: needs" if recipe.teacher else "linear: needs"
+        raise TrainingError(f"{what} a single process, several are not synchronised (leave out torchrun)")
     return recipe
 
 
@@ -119,8 +120,9 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         kept = {"settings": as_settings(recipe), "sources": input_paths(options), "photos": photos.facts}
         write_json(options.out / "recipe.json", kept)
     if recipe.linear:
-        click.echo(f"weight decay of the linear layer: {fit_linear(learn, options.out)}", err=True)
-        return Training(True, [], [])
+        fit = fit_linear(learn, options.out)
+        click.echo(f"weight decay of the linear layer: {fit.decay}", err=True)
+        return Training(True, [], [], (fit.logits, fit.labels))
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)
     teaching = _teaching(recipe, options.weights, options.out)
     completed = fine_tune(learn, recipe, checkpoint, teaching)
@@ -154,7 +156,7 @@ def _save(learn: Learner, recipe: Recipe, options: Options, photos: Photos, trai
     """Calibrate if the recipe asks for it, save the run, and return the labels that the teacher doubts."""
     outcome: dict[str, Any] = {"completed": training.completed, "log": training.log}
     if recipe.calibrate:
-        outcome["temperature"] = calibrate(learn)
+        outcome["temperature"] = calibrate(learn, training.answers)
     doubtful: list[DoubtfulLabel] = []
     for distillation in training.teaching:
         distillation.save(options.out / "projections.safetensors")
