@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from . import image
+from .decision import decided
 from .errors import DeviceError, ModelError, PhotoError
 from .session.model_file import read_spec
 from .session.opening import BUNDLED_MODEL as BUNDLED_MODEL
@@ -35,12 +36,14 @@ BATCH = 8  # photos of a stream that go through the network together
 class Prediction:
     """The network's answer for one photo."""
 
-    label: str
-    """The most probable class."""
+    label: str | None
+    """The most probable of ``labels``; None if there are none."""
     probability: float
-    """Its probability, 0 to 1."""
+    """The most probable class's, 0 to 1, whether it is a label of the photo or not."""
     probabilities: dict[str, float]
     """Every class with its probability, the most probable first."""
+    labels: tuple[str, ...]
+    """The photo's labels, the most probable first: one, or of a file with a ``threshold`` all that are over it, even none."""
     orientation: str
     """``upright`` or ``stored``: whether the photo was turned as its EXIF entry asks."""
     note: str | None = None
@@ -277,7 +280,9 @@ class Classifier:
     def _prediction(self, row: NDArray[np.float32]) -> Prediction:
         order = np.argsort(-row, kind="stable")
         ranked = {self.spec.labels[i]: float(row[i]) for i in order}
-        return Prediction(self.spec.labels[order[0]], float(row[order[0]]), ranked, self.orientation)
+        chosen = decided(row, self.spec.threshold)
+        labels = tuple(self.spec.labels[i] for i in order if chosen[i])
+        return Prediction(labels[0] if labels else None, float(row[order[0]]), ranked, labels, self.orientation)
 
 
 class _Input(NamedTuple):

@@ -123,8 +123,10 @@ class Spec:
         _check_one_of("orientation", self.orientation, ORIENTATIONS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("mode", self.mode, tuple(CHANNELS))
-        if len(self.labels) < 2 or not all(isinstance(label, str) for label in self.labels):
-            raise ModelError(f"model: labels are {list(self.labels)!r}, not two or more texts (export it again)")
+        least = 2 if self.threshold is None else 1
+        if len(self.labels) < least or not all(isinstance(label, str) for label in self.labels):
+            problem = f"labels are {list(self.labels)!r}, not {('one', 'two')[least - 1]} or more texts"
+            raise ModelError(f"model: {problem} (export it again)")
         if controlled := [label for label in self.labels if re.search(r"[\0-\x1f\x7f-\x9f]", label)]:
             raise ModelError(f"model: label {controlled[0]!r} contains control characters (rename it, export it again)")
         if not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):

@@ -76,7 +76,7 @@ def test_only_the_command_line_imports_click() -> None:
 LAYERS = (
     ("errors",),
     ("spec", "provenance", "session.protobuf", "session.operators"),
-    ("image", "session.model_file", "session.threads", "session.devices"),
+    ("image", "decision", "session.model_file", "session.threads", "session.devices"),
     ("folder", "session.graph"),
     ("session.opening",),
     ("classifier",),
