@@ -317,7 +317,5 @@ def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path)
     if inputs != expected:
         raise ModelError(f"{path}: its inputs are {inputs}, but its metadata says {expected} (export it again)")
     outputs = {entry.name: entry.shape[1:] for entry in session.get_outputs()}
-    if outputs != {"probabilities": [len(spec.labels)], "logits": [len(spec.labels)]}:
-        raise ModelError(
-            f"{path}: its outputs are {outputs}, but its metadata has {len(spec.labels)} labels (export it again)"
-        )
+    if outputs != spec.outputs:
+        raise ModelError(f"{path}: its outputs are {outputs}, but its metadata says {spec.outputs} (export it again)")

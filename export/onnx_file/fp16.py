@@ -8,9 +8,14 @@ import warnings
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from .graph import side_nodes
+
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in fp16, from the first convolution on; ``probabilities`` and ``logits`` stay float32."""
+    """The model in fp16, from the first convolution on; all outputs stay float32, and so do heat and familiarity.
+
+    Squares of features, and products of gradients, can be out of fp16's range.
+    """
     nodes = list(model.graph.node)
     first = next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)
     with warnings.catch_warnings():
@@ -19,6 +24,6 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             copy.deepcopy(model),
             keep_io_types=True,
             op_block_list=["Softmax"],
-            node_block_list=[node.name for node in nodes[:first]],
+            node_block_list=[*(node.name for node in nodes[:first]), *side_nodes(model)],
         )
     return fp16

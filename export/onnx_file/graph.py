@@ -20,12 +20,16 @@ from ..errors import ExportError, one_line
 from ..source.preprocessing import Crop, Statistics
 from ..source.resampling import Resampling
 from ..source.source_model import SourceModel
+from .parts import ConcatPool, LinearNetwork, PooledNetwork, divide
 
 OPSET = 18
 
 
 class PixelsToAnswers(nn.Module):
-    """``image`` uint8 [batch, height, width, channels] → ``probabilities`` and ``logits``, float32 [batch, classes]."""
+    """``image`` uint8 [batch, height, width, channels] → ``probabilities`` and ``logits``, float32 [batch, classes].
+
+    And ``features`` [batch, features] and ``heat`` [batch, rows, columns], where the network gives them.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -45,7 +49,7 @@ class PixelsToAnswers(nn.Module):
         rows, columns = resampling or (None, None)
         self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
         self.register_buffer("columns", None if columns is None else torch.from_numpy(columns.T.copy()))
-        self.model = _with_plain_pooling(model)
+        self.model = model
         mean, std = statistics
         self.channels = len(mean)
         # fastai divides by 255, subtracts and divides again; one multiplication and one addition do the same. They hold a
@@ -53,7 +57,7 @@ class PixelsToAnswers(nn.Module):
         self.register_buffer("scale", torch.tensor([1 / (255 * s) for s in std]).repeat(width))
         self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Crop, normalise, resample where the Learner does, classify, softmax.
 
         The Learner resamples before it normalises, which is the same: each result's weights sum to 1.
@@ -67,20 +71,16 @@ class PixelsToAnswers(nn.Module):
         pixels = lines.unflatten(2, (-1, self.channels)).permute(0, 3, 1, 2)
         if self.rows is not None and self.columns is not None:
             pixels = self.rows @ pixels @ self.columns
-        logits = self.model(pixels)
-        return logits.softmax(1), logits
-
-
-class _GlobalConcatPool(nn.Module):
-    def forward(self, maps: Tensor) -> Tensor:
-        return torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1)
+        given = self.model(pixels)
+        logits, *others = given if isinstance(given, tuple) else (given,)
+        return logits.softmax(1), logits, *others
 
 
 def _with_plain_pooling(model: nn.Module) -> nn.Module:
     """Replace fastai's adaptive pooling, which would become a dozen nodes of arithmetic on shapes."""
     for name, child in model.named_children():
         if isinstance(child, AdaptiveConcatPool2d) and child.size == 1:
-            setattr(model, name, _GlobalConcatPool())
+            setattr(model, name, ConcatPool())
         elif isinstance(child, FastaiFlatten):
             setattr(model, name, nn.Flatten())
         else:
@@ -106,8 +106,9 @@ def export_graph(source: SourceModel) -> onnx.ModelProto:
 
 def _export(source: SourceModel) -> onnx.ModelProto:
     height, width, channels = source.resize.height, source.resize.width, CHANNELS[source.mode]
+    model = _divided(source)
     network = PixelsToAnswers(
-        copy.deepcopy(source.learn.model),
+        model,
         source.crop.width if source.crop else width,
         source.statistics or ((0.0,) * channels, (1.0,) * channels),
         source.resampling,
@@ -119,7 +120,7 @@ def _export(source: SourceModel) -> onnx.ModelProto:
             network.eval(),
             (torch.zeros(2, height, width, channels, dtype=torch.uint8),),
             input_names=["image"],
-            output_names=["probabilities", "logits"],
+            output_names=["probabilities", "logits", *_OUTPUTS.get(type(model), ())],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
@@ -127,6 +128,21 @@ def _export(source: SourceModel) -> onnx.ModelProto:
         )
     assert program is not None
     return program.model_proto
+
+
+_OUTPUTS = {PooledNetwork: ("features", "heat"), LinearNetwork: ("features",)}
+
+
+def _divided(source: SourceModel) -> nn.Module:
+    """A copy of the network, which also gives features and heat where it can."""
+    model = _with_plain_pooling(copy.deepcopy(source.learn.model)).eval()
+    height, width = (
+        (source.crop.height, source.crop.width) if source.crop else (source.resize.height, source.resize.width)
+    )
+    if source.resampling is not None:
+        height, width = (len(matrix) for matrix in source.resampling)
+    channels = len(source.statistics[0]) if source.statistics else CHANNELS[source.mode]
+    return divide(model, torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0)))
 
 
 def macs(model: onnx.ModelProto) -> int | None:
@@ -161,6 +177,18 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int]]:
         if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
             shapes.setdefault(node.output[0], shapes[node.input[0]])
     return shapes
+
+
+def side_nodes(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that only other outputs need than ``probabilities`` and ``logits``; all have names."""
+    needed = {"probabilities", "logits"}
+    side = []
+    for node in reversed(model.graph.node):  # in an order in which they can be computed
+        if needed & set(node.output):
+            needed |= set(node.input)
+        else:
+            side.append(node.name)
+    return side
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -31,7 +31,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from ..errors import ExportError, one_line
 from .calibration import Progress, logged_output, measure_ranges, quietly
 from .gptq import round_weights
-from .graph import attribute, is_depthwise, macs_by_node, shapes_of
+from .graph import attribute, is_depthwise, macs_by_node, shapes_of, side_nodes
 from .space_to_depth import space_to_depth
 
 _QUANTIZED = ("Conv", "MaxPool", "Relu", "Clip")  # the head, a thousandth of the work, stays in float
@@ -140,10 +140,10 @@ def int8_share(model: onnx.ModelProto) -> float | None:
 
 
 def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
-    """The names of the nodes that stay in float: the normalisation, and the ends if the scheme says so."""
+    """The names of the nodes that stay in float: the normalisation, heat and familiarity, and the ends if the scheme says so."""
     weights = {each.name for each in network.graph.initializer}
     names = [node.name for node in network.graph.node if node.op_type == "Add" and weights & set(node.input)]
-    return names + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])
+    return names + side_nodes(network) + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])
 
 
 def _sensitive_start(network: onnx.ModelProto) -> list[str]:

@@ -40,6 +40,7 @@ class Value(NamedTuple):
 
 INPUTS = [Value("image", _UINT8, 4)]
 OUTPUTS = [Value("logits", _FLOAT32, 2), Value("probabilities", _FLOAT32, 2)]
+OPTIONAL_OUTPUTS = [Value("familiarity", _FLOAT32, 1), Value("features", _FLOAT32, 2), Value("heat", _FLOAT32, 3)]
 
 
 def check_graph(path: Path) -> None:
@@ -73,8 +74,9 @@ class _Graph:
                 self.check_graph(data, start, end)
             elif number == _MODEL_FUNCTIONS:
                 raise ModelError("defines functions of its own")
-        for what, found, expected in (("inputs", self.inputs, INPUTS), ("outputs", self.outputs, OUTPUTS)):
-            if sorted(found) != expected:
+        optional = [value for value in OPTIONAL_OUTPUTS if value in self.outputs]
+        for what, found, expected in (("inputs", self.inputs, INPUTS), ("outputs", self.outputs, OUTPUTS + optional)):
+            if sorted(found) != sorted(expected):
                 raise ModelError(f"its {what} are {_listed(found)}, expected {_listed(expected)}")
 
     def check_graph(self, data: _Data, begin: int, after: int, depth: int = 0) -> None:
