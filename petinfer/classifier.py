@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,17 +18,15 @@ from .session.model_file import read_spec
 from .session.opening import BUNDLED_MODEL as BUNDLED_MODEL
 from .session.opening import SessionFuture, open_in_background, session_key
 from .spec import ORIENTATIONS, Spec
+from .stream import stream
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     import onnxruntime
     from numpy.typing import NDArray
 
     from .image import Photo
 
 DECODES = ("exact", "fast")
-BATCH = 8  # photos of a stream that go through the network together
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,18 @@ class Prediction:
     probabilities: dict[str, float]
     """Every class with its probability, the most probable first."""
     labels: tuple[str, ...]
-    """The photo's labels, the most probable first: one, or of a file with a ``threshold`` all that are over it, even none."""
+    """The photo's labels, the most probable first: one, or of a file with a ``threshold`` all that are over it, even none.
+
+    None either if the photo is not ``sure``.
+    """
     orientation: str
     """``upright`` or ``stored``: whether the photo was turned as its EXIF entry asks."""
     note: str | None = None
     """What to know about the photo: that 16-bit grey was clipped to 8 bits, as in fastai. None for nearly all photos."""
+    familiarity: float | None = None
+    """How much the photo resembles the training photos: 1 % of new photos of the classes are below 0. None if unknown."""
+    sure: bool = True
+    """Whether the photo reaches the Classifier's limits. Without limits, every photo does."""
 
 
 class Classifier:
@@ -60,6 +64,10 @@ class Classifier:
         orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does not, as fastai does not; None
             means what the model file says.
         decode: ``exact`` gives fastai's pixels; ``fast`` decodes large JPEGs at 1/2, 1/4 or 1/8 of their size.
+        min_probability: a photo whose most probable class is less probable gets the label None.
+        min_familiarity: a photo that is less familiar gets the label None, such as one that shows none of the classes;
+            0 gives no label to 1 % of photos of the classes.
+        min_coverage: in place of min_familiarity, the share of new photos of the classes that shall be above it.
         max_bytes: a photo file larger than this is a `PhotoError`, before it is read.
         max_pixels: a photo with more pixels than this is a `PhotoError`, before it is decoded. Pillow has a limit of its
             own, 179 megapixels, until the program sets ``PIL.Image.MAX_IMAGE_PIXELS``.
@@ -74,13 +82,15 @@ class Classifier:
         orientation: ``upright`` or ``stored``.
         decode: ``exact`` or ``fast``.
         min_decode_size: px that fast decoding keeps for each side at least; None if decoding is exact.
+        min_probability: the least probability of a label.
+        min_familiarity: the least familiarity of a photo with a label; None for no limit.
         max_bytes: the largest photo file that is read.
         max_pixels: the most pixels that a photo may have.
 
     Raises:
         ModelError: the file is missing, damaged, or has no description for petinfer.
         DeviceError: the device or the number of threads is not available. It never falls back to another silently.
-        ValueError: an argument is not one of its values.
+        ValueError: an argument is not one of its values, or the file knows no such coverage.
     """
 
     def __init__(
@@ -91,13 +101,18 @@ class Classifier:
         orientation: Literal["upright", "stored"] | None = None,
         decode: Literal["exact", "fast"] = "exact",
         *,
+        min_probability: float = 0.0,
+        min_familiarity: float | None = None,
+        min_coverage: float | None = None,
         max_bytes: int = image.MAX_BYTES,
         max_pixels: int = image.MAX_PIXELS,
         wait: bool = True,
     ) -> None:
         _require_one_of("decode", decode, DECODES)
         _require_one_of("orientation", orientation, (None, *ORIENTATIONS))
-        self._arguments = (model, device, threads, orientation, decode, max_bytes, max_pixels)
+        limits = {"min_probability": min_probability, "min_familiarity": min_familiarity, "min_coverage": min_coverage}
+        sizes = {"max_bytes": max_bytes, "max_pixels": max_pixels}
+        self._arguments = (model, device, threads, orientation, decode), limits | sizes
         key = session_key(model, device, threads)
         self.path, self.device, self.threads, self.decode = key.path, key.device, key.threads, decode
         self.spec = read_spec(self.path)
@@ -105,6 +120,8 @@ class Classifier:
         # fast decoding may stop at twice the size of the network's input
         largest = max(self.spec.resize.width, self.spec.resize.height)
         self.min_decode_size = 2 * largest if decode == "fast" else None
+        self.min_probability = min_probability
+        self.min_familiarity = self._least_familiarity(min_familiarity, min_coverage)
         self.max_bytes, self.max_pixels = max_bytes, max_pixels
         self._future = open_in_background(key)
         self._session: onnxruntime.InferenceSession | None = None
@@ -120,6 +137,21 @@ class Classifier:
             f"Classifier({str(self.path)!r}, device={self.device!r}, threads={self.threads}, "
             f"orientation={self.orientation!r}, decode={self.decode!r})"
         )
+
+    def _least_familiarity(self, familiarity: float | None, coverage: float | None) -> float | None:
+        if self.min_probability and self.spec.threshold is not None:
+            raise ValueError(f"min_probability: {self.path} has a threshold for each label (leave min_probability out)")
+        if familiarity is None and coverage is None:
+            return None
+        if self.spec.familiarity is None:
+            raise ModelError(
+                f"{self.path}: has no familiarity (leave the limit out, or export it with training photos)"
+            )
+        if coverage is None:
+            return familiarity
+        if familiarity is not None:
+            raise ValueError("min_coverage: chooses min_familiarity (give one of the two)")
+        return self.spec.familiarity.least(coverage)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -161,7 +193,7 @@ class Classifier:
         return _Input(image.fit(converted, self.spec.resize, name), image.note_on(decoded))
 
     def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The model's outputs, probabilities and logits, each float32 [batch, classes].
+        """The model's probabilities and logits, each float32 [batch, classes].
 
         Args:
             batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
@@ -171,21 +203,27 @@ class Classifier:
             DeviceError: the device failed.
             ModelError: the graph's answers are of another shape than it declares.
         """
+        probabilities, logits = self._compute(batch, "probabilities", "logits")
+        return probabilities, logits
+
+    def _compute(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
+        """The named outputs, and nothing that only others need."""
         shape = self.spec.pixels_shape
         if batch.dtype != np.uint8 or batch.shape[1:] != shape:
             expected = f"uint8 {['photos', *shape]}".replace("'", "")
             raise ValueError(f"batch: {batch.dtype} {list(batch.shape)} is not {expected}, which `pixels` gives")
         try:
-            probabilities, logits = self.session.run(["probabilities", "logits"], {"image": batch})
+            found = self.session.run(names, {"image": batch}, _only_what_is_asked())
         except (ModelError, DeviceError):
             raise
         except Exception as error:  # onnxruntime's own classes share no base but this
             problem = f"failed on a batch of {len(batch)}: {' '.join(str(error).split())[:200]}"
             raise DeviceError(f'{self.provider}: {problem} (use device="cpu")') from error
-        if not probabilities.shape == logits.shape == (len(batch), len(self.labels)):
-            found = f"{list(probabilities.shape)} for {len(batch)} photos and {len(self.labels)} labels"
-            raise ModelError(f"{self.path}: its answers have the shape {found} (export it again)")
-        return probabilities, logits
+        for name, values in zip(names, found, strict=True):
+            if list(values.shape) != [len(batch), *self.spec.outputs[name]]:
+                problem = f"{list(values.shape)} for {len(batch)} photos and {len(self.labels)} labels"
+                raise ModelError(f"{self.path}: its {name} have the shape {problem} (export it again)")
+        return list(found)
 
     def predict_pixels(self, batch: NDArray[np.uint8]) -> list[Prediction]:
         """Classify pixels, uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
@@ -194,10 +232,12 @@ class Classifier:
             ValueError: ``batch`` is of another type or shape.
             DeviceError: the device failed, or returned NaN or infinite probabilities.
         """
-        probabilities, _ = self.run(batch)
+        names = ("probabilities",) if self.spec.familiarity is None else ("probabilities", "familiarity")
+        probabilities, *familiarity = self._compute(batch, *names)
         if not np.isfinite(probabilities).all():
             raise DeviceError(f"{self.provider}: returned NaN or infinite probabilities (run petinfer verify)")
-        return [self._prediction(row) for row in probabilities]
+        familiarities = familiarity[0].tolist() if familiarity else [None] * len(batch)
+        return [self._prediction(*each) for each in zip(probabilities, familiarities, strict=True)]
 
     def predict(self, photo: Photo) -> Prediction:
         """Classify one photo, of any type that `pixels` accepts. Raises `PhotoError` if it cannot be read."""
@@ -229,60 +269,73 @@ class Classifier:
         """
         if image.is_photo(photos):
             raise TypeError("photos: one photo, expected an iterable of photos (use predict)")
-        return self._stream(iter(photos))
+        return stream(iter(photos), self._input, self._predict_inputs, self.threads)
 
-    def _stream(self, photos: Iterator[Photo]) -> Iterator[Prediction | PhotoError]:
-        first = list(islice(photos, 1))
-        for photo in first:  # a single photo is the commonest case, and importing the pool takes longer
-            decoded = self._input_or_error(photo)
-            second = list(islice(photos, 1))
-            if not second or self.threads == 1:
-                yield from self._predictions([decoded])
-                for each in chain(second, photos):
-                    yield from self._predictions([self._input_or_error(each)])
-            else:
-                yield from self._stream_in_batches(decoded, chain(second, photos))
+    def features_stream(self, photos: Iterable[Photo]) -> Iterator[NDArray[np.float32] | PhotoError]:
+        """The `features` of photos in the same order, computed as `predict_stream` computes predictions.
 
-    def _stream_in_batches(
-        self, first: _Input | PhotoError, photos: Iterator[Photo]
-    ) -> Iterator[Prediction | PhotoError]:
-        from concurrent.futures import ThreadPoolExecutor
+        Raises:
+            TypeError: ``photos`` is one photo.
+            ModelError: the model file has no features.
+        """
+        if image.is_photo(photos):
+            raise TypeError("photos: one photo, expected an iterable of photos (use features)")
+        self._require_output("features")
+        return stream(iter(photos), self._input, self._features_of_inputs, self.threads)
 
-        pool = ThreadPoolExecutor(self.threads - 1)
-        waiting: deque[Future[_Input | PhotoError]] = deque([_done(first)])
-        try:
-            for photo in photos:
-                deferred = isinstance(photo, str | bytes | os.PathLike)
-                waiting.append(
-                    pool.submit(self._input_or_error, photo) if deferred else _done(self._input_or_error(photo))
-                )
-                if len(waiting) == 2 * BATCH:
-                    yield from self._predictions([waiting.popleft().result() for _ in range(BATCH)])
-            while waiting:
-                yield from self._predictions([waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))])
-        finally:  # also where the caller leaves early
-            pool.shutdown(wait=False, cancel_futures=True)
+    def features(self, photo: Photo) -> NDArray[np.float32]:
+        """What the network's last layers see of a photo, float32 [features]: for search, duplicates or a new last layer.
 
-    def _input_or_error(self, photo: Photo) -> _Input | PhotoError:
-        """The error without its traceback, which would keep the photo's bytes and pixels as long as the error lives."""
-        try:
-            return self._input(photo)
-        except PhotoError as error:
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+        In fp32 these are fastai's pooled features.
 
-    def _predictions(self, decoded: list[_Input | PhotoError]) -> Iterator[Prediction | PhotoError]:
-        batch = [each.pixels for each in decoded if isinstance(each, _Input)]
-        predictions = iter(self.predict_pixels(np.stack(batch)) if batch else ())
-        for each in decoded:
-            yield each if isinstance(each, PhotoError) else replace(next(predictions), note=each.note)
+        Raises:
+            PhotoError: the photo cannot be read.
+            ModelError: the model file has no features.
+        """
+        return self._output("features", photo)
 
-    def _prediction(self, row: NDArray[np.float32]) -> Prediction:
+    def heat_map(self, photo: Photo) -> NDArray[np.float32]:
+        """Which places of a photo made the most probable class so, float32 [rows, columns], 0 to 1: its Grad-CAM.
+
+        Row 0 is the top of `pixels`. The largest value is 1, or all are 0.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            ModelError: the model file has no heat maps.
+        """
+        return self._output("heat", photo)
+
+    def _output(self, name: str, photo: Photo) -> NDArray[np.float32]:
+        self._require_output(name)
+        found: NDArray[np.float32] = self._compute(self.pixels(photo)[np.newaxis], name)[0][0]
+        return found
+
+    def _require_output(self, name: str) -> None:
+        if name not in self.spec.outputs:
+            reason = "its network's last layers have another form, or an older petinfer exported it"
+            raise ModelError(f"{self.path}: has no output {name}: {reason} (export it again)")
+
+    def _predict_inputs(self, inputs: list[_Input]) -> Iterator[Prediction]:
+        for prediction, each in zip(self.predict_pixels(_batch(inputs)), inputs, strict=True):
+            yield replace(prediction, note=each.note)
+
+    def _features_of_inputs(self, inputs: list[_Input]) -> Iterable[NDArray[np.float32]]:
+        return self._compute(_batch(inputs), "features")[0]
+
+    def _prediction(self, row: NDArray[np.float32], familiarity: float | None) -> Prediction:
         order = np.argsort(-row, kind="stable")
         ranked = {self.spec.labels[i]: float(row[i]) for i in order}
+        probability = float(row[order[0]])
+        sure = self._is_sure(probability, familiarity)
         chosen = decided(row, self.spec.threshold)
-        labels = tuple(self.spec.labels[i] for i in order if chosen[i])
-        return Prediction(labels[0] if labels else None, float(row[order[0]]), ranked, labels, self.orientation)
+        labels = tuple(self.spec.labels[i] for i in order if chosen[i] and sure)
+        label = labels[0] if labels else None
+        return Prediction(label, probability, ranked, labels, self.orientation, familiarity=familiarity, sure=sure)
+
+    def _is_sure(self, probability: float, familiarity: float | None) -> bool:
+        if familiarity is not None and self.min_familiarity is not None and not familiarity >= self.min_familiarity:
+            return False
+        return probability >= self.min_probability
 
 
 class _Input(NamedTuple):
@@ -292,17 +345,22 @@ class _Input(NamedTuple):
     note: str | None
 
 
-def _from_arguments(*arguments: Any) -> Classifier:
-    *positional, max_bytes, max_pixels = arguments
-    return Classifier(*positional, max_bytes=max_bytes, max_pixels=max_pixels)
+def _from_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> Classifier:
+    return Classifier(*positional, **named)
 
 
-def _done(result: _Input | PhotoError) -> Future[_Input | PhotoError]:
-    from concurrent.futures import Future
+@cache
+def _only_what_is_asked() -> onnxruntime.RunOptions:
+    """By default, onnxruntime computes every output of the graph."""
+    import onnxruntime
 
-    future: Future[_Input | PhotoError] = Future()
-    future.set_result(result)
-    return future
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
+
+
+def _batch(inputs: list[_Input]) -> NDArray[np.uint8]:
+    return np.stack([each.pixels for each in inputs])
 
 
 def _require_one_of(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

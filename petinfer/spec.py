@@ -98,6 +98,18 @@ class Familiarity:
         if not counts or not pairs or not all(isinstance(row, dict) for row in self.table):
             raise ModelError("model: its familiarity is not described as it should be (export it again)")
 
+    def least(self, coverage: float) -> float:
+        """The largest recorded familiarity that at least a share ``coverage`` (0 to 1) of new photos of the classes reaches.
+
+        Raises:
+            ValueError: no share so large is recorded, since too few photos were held back.
+        """
+        reached = [limit for share, limit in self.coverage if share >= coverage]
+        if not reached:
+            most = max((share for share, _ in self.coverage), default=0.0)
+            raise ValueError(f"min_coverage: {coverage}, over {most}, the most that the model file knows")
+        return max(reached)
+
 
 @dataclass(frozen=True)
 class Spec:

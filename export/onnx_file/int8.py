@@ -140,7 +140,7 @@ def int8_share(model: onnx.ModelProto) -> float | None:
 
 
 def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
-    """The names of the nodes that stay in float: the normalisation, heat and familiarity, and the ends if the scheme says so."""
+    """The names of the nodes that stay in float: the normalisation, heat, familiarity, and the ends if the scheme says so."""
     weights = {each.name for each in network.graph.initializer}
     names = [node.name for node in network.graph.node if node.op_type == "Add" and weights & set(node.input)]
     return names + side_nodes(network) + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])

@@ -15,7 +15,7 @@ import click
 from .. import PetinferError, __version__
 from .inputs import in_options
 
-COMMANDS = ("classify", "verify", "info", "devices", "bench")
+COMMANDS = ("classify", "features", "verify", "info", "devices", "bench")
 """Each one is a function in the file of its name, in the order of `petinfer --help`."""
 
 

@@ -56,7 +56,7 @@ def describe(path: Path, spec: Spec) -> Record:
         "input": ["batch", *spec.pixels_shape],
         "orientation": spec.orientation,
         "precision": spec.precision,
-        "outputs": {name: ["batch", len(spec.labels)] for name in ("probabilities", "logits")},
+        "outputs": {name: ["batch", *shape] for name, shape in spec.outputs.items()},
         "score": spec.score,
         "parity": spec.parity,
         "chain": [*_origin_steps(spec.origin), _step("model file", path.name, file_sha256(path)), _wheel_step(path)],

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from petinfer import Classifier, DeviceError, ModelError
-from petinfer.classifier import BATCH
 from petinfer.spec import Resize, Spec
+from petinfer.stream import BATCH
 
 onnx = pytest.importorskip("onnx")
 
@@ -89,10 +89,10 @@ def test_a_batch_on_which_the_network_fails_is_a_device_error(tmp_path: Path) ->
 
 def test_outputs_that_contradict_the_labels_are_refused(tmp_path: Path) -> None:
     path = model(tmp_path / "three.onnx", BRIGHTNESS, labels=("a", "b", "c"))
-    outputs = "{'probabilities': [2], 'logits': [2]}"
+    found, said = ({"probabilities": [n], "logits": [n]} for n in (2, 3))
     with pytest.raises(ModelError) as refused:
         Classifier(path)
-    assert str(refused.value) == f"{path}: its outputs are {outputs}, but its metadata has 3 labels (export it again)"
+    assert str(refused.value) == f"{path}: its outputs are {found}, but its metadata says {said} (export it again)"
 
 
 def test_a_misspelt_decoding_is_refused_with_its_values() -> None:
@@ -109,13 +109,13 @@ def test_a_stream_runs_the_network_on_eight_photos_at_a_time(tmp_path: Path, mon
         pytest.skip("with one thread, each photo is a batch")
     classifier = Classifier(model(tmp_path / "small.onnx", BRIGHTNESS))
     sizes: list[int] = []
-    run = classifier.run
+    run = classifier.predict_pixels
 
     def counted(batch: Any) -> Any:
         sizes.append(len(batch))
         return run(batch)
 
-    monkeypatch.setattr(classifier, "run", counted)
+    monkeypatch.setattr(classifier, "predict_pixels", counted)
     values = [9, 0, 0, 9, 9] * 4
     labels = [each.label for each in classifier.predict_batch(photo(value) for value in values)]
     assert labels == ["light" if value else "dark" for value in values]

@@ -197,5 +197,5 @@ def test_answers_of_another_shape_than_declared_are_an_error(tmp_path: Path, cat
     ]
     parts = [*SOUND[:1], *((NODE, each) for each in dynamic), *SOUND[2:], (INITIALIZER, shape), (INITIALIZER, zero)]
     (tmp_path / "other.onnx").write_bytes(model(parts))
-    with pytest.raises(ModelError, match=r"its answers have the shape \[3, 16\] for 1 photos and 48 labels"):
+    with pytest.raises(ModelError, match=r"its probabilities have the shape \[3, 16\] for 1 photos and 48 labels"):
         Classifier(tmp_path / "other.onnx").predict(cat_photo)

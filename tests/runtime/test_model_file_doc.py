@@ -16,7 +16,18 @@ from PIL import Image, ImageOps
 
 import petinfer
 from petinfer import image as petinfer_image
-from petinfer.spec import CHANNELS, METHODS, ORIENTATIONS, PADDINGS, PRECISIONS, RESAMPLES, Golden, Resize, Spec
+from petinfer.spec import (
+    CHANNELS,
+    METHODS,
+    ORIENTATIONS,
+    PADDINGS,
+    PRECISIONS,
+    RESAMPLES,
+    Familiarity,
+    Golden,
+    Resize,
+    Spec,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model-file.md").read_text(encoding="utf-8")
 
@@ -118,6 +129,7 @@ def rows_below(heading: str) -> set[str]:
 
 def test_every_field_of_the_description_is_on_the_page() -> None:
     assert rows_below("## Metadata") == {"schema", *(each.name for each in fields(Spec))}
+    assert rows_below("`familiarity` has exactly") == {each.name for each in fields(Familiarity)}
     assert rows_below("`resize` has exactly") == {"size", "method", "padding", "resample"}
     assert rows_below("## Golden answers") == {each.name for each in fields(Golden)}
 
