@@ -54,6 +54,16 @@ class Prediction:
     """Whether the photo reaches the Classifier's limits. Without limits, every photo does."""
 
 
+class Heat(NamedTuple):
+    """A prediction with its heat map."""
+
+    prediction: Prediction
+    pixels: NDArray[np.uint8]
+    """The network's input, uint8 [height, width, channels]."""
+    heat: NDArray[np.float32]
+    """float32 [rows, columns], as `Classifier.heat_map` gives it."""
+
+
 class Classifier:
     """A model file, loaded on a device.
 
@@ -232,12 +242,17 @@ class Classifier:
             ValueError: ``batch`` is of another type or shape.
             DeviceError: the device failed, or returned NaN or infinite probabilities.
         """
+        return self._predict(batch)[0]
+
+    def _predict(self, batch: NDArray[np.uint8], *others: str) -> tuple[list[Prediction], list[NDArray[np.float32]]]:
+        """Predictions, and other outputs of the same run."""
         names = ("probabilities",) if self.spec.familiarity is None else ("probabilities", "familiarity")
-        probabilities, *familiarity = self._compute(batch, *names)
-        if not np.isfinite(probabilities).all():
+        found = self._compute(batch, *names, *others)
+        if not np.isfinite(found[0]).all():
             raise DeviceError(f"{self.provider}: returned NaN or infinite probabilities (run petinfer verify)")
-        familiarities = familiarity[0].tolist() if familiarity else [None] * len(batch)
-        return [self._prediction(*each) for each in zip(probabilities, familiarities, strict=True)]
+        familiarities = found[1].tolist() if "familiarity" in names else [None] * len(batch)
+        predictions = [self._prediction(*each) for each in zip(found[0], familiarities, strict=True)]
+        return predictions, found[len(names) :]
 
     def predict(self, photo: Photo) -> Prediction:
         """Classify one photo, of any type that `pixels` accepts. Raises `PhotoError` if it cannot be read."""
@@ -304,6 +319,23 @@ class Classifier:
             ModelError: the model file has no heat maps.
         """
         return self._output("heat", photo)
+
+    def heat_stream(self, photos: Iterable[Photo]) -> Iterator[Heat | PhotoError]:
+        """Predictions with their heat maps, in the order of the photos, computed as by `predict_stream`.
+
+        Raises:
+            TypeError: ``photos`` is one photo.
+            ModelError: the model file has no heat maps.
+        """
+        if image.is_photo(photos):
+            raise TypeError("photos: one photo, expected an iterable of photos (use heat_map)")
+        self._require_output("heat")
+        return stream(iter(photos), self._input, self._heat_of_inputs, self.threads)
+
+    def _heat_of_inputs(self, inputs: list[_Input]) -> Iterator[Heat]:
+        predictions, heat = self._predict(_batch(inputs), "heat")
+        for prediction, each, one in zip(predictions, inputs, heat[0], strict=True):
+            yield Heat(replace(prediction, note=each.note), each.pixels, one)
 
     def _output(self, name: str, photo: Photo) -> NDArray[np.float32]:
         self._require_output(name)

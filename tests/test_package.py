@@ -87,7 +87,7 @@ LAYERS = (
     ("bench.latency",),
     ("bench.peak", "bench.plot"),
     ("cli.formats", "cli.inputs"),
-    ("cli.output_file", "cli.progress", "cli.sorting"),
+    ("cli.heat", "cli.output_file", "cli.progress", "cli.sorting"),
     ("cli.classify", "cli.verify", "cli.devices", "cli.bench", "cli.features", "cli.info"),
     ("cli.app",),
     ("cli.__init__",),

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import click
 
 from .. import PhotoError
-from .formats import WRITERS, Columns, Record
+from .formats import UNSURE, WRITERS, Columns, Record
 from .inputs import Search, expand, in_options, model_options, read_list, sources, without_repeats
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from .. import Classifier, Prediction
+    from .heat import HeatMaps
     from .sorting import Sorter
 
 
@@ -38,6 +39,10 @@ class _Options(NamedTuple):
     fast_decode: bool
     max_bytes: int | None
     max_pixels: int | None
+    min_probability: float
+    min_familiarity: float | None
+    min_coverage: float | None
+    heat: Path | None
     top: int | None
     as_json: bool
     as_jsonl: bool
@@ -110,6 +115,28 @@ def _complete_files(context: click.Context, parameter: click.Parameter, incomple
 @click.option("--max-bytes", type=click.IntRange(1), help="Refuse larger photo files.  [default: 256 MiB]")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse photos with more pixels.  [default: 100 million]")
 @click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="P",
+    help="No label below this probability.  [default: the most probable class]",
+)
+@click.option(
+    "--min-familiarity",
+    type=float,
+    metavar="F",
+    help="No label for photos that resemble the training photos less; 0 leaves out 1 % of photos of the classes.",
+)
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="The same limit by the share of photos of the classes that keep their label, such as 0.95.",
+)
+@click.option(
+    "--heat", type=click.Path(path_type=Path), metavar="DIR", help="Write each photo's heat map to DIR, a PNG."
+)
+@click.option(
     "--top", type=click.IntRange(1), metavar="K", help="Only the K most probable classes.  [default: all; table: 1]"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
@@ -147,7 +174,7 @@ def classify(context: click.Context, /, **given: Any) -> None:
     classifier = _classifier(options)
     tally = _Tally()
     paths = _paths(options, tally.skipped)
-    records = _records(classifier, paths, options.top)
+    records = _records(classifier, paths, options)
     first = next(records)
     _ = classifier.session  # raises what opening it raised, before anything is written, even if no photo can be read
     records, sorter = chain([first], records), _sorter(options)
@@ -184,7 +211,8 @@ def _shown(records: Iterator[Record], total: int, options: _Options) -> Iterator
 
 
 def _write(records: Iterator[Record], classifier: Classifier, options: _Options, sorter: Sorter | None) -> None:
-    columns = Columns(classifier.labels, options.top, sorter.entry if sorter else None)
+    has_familiarity = classifier.spec.familiarity is not None
+    columns = Columns(classifier.labels, options.top, sorter.entry if sorter else None, has_familiarity)
     if options.output:
         from .output_file import write_file
 
@@ -225,7 +253,7 @@ class _Tally:
         for record in records:
             self.failed += "error" in record
             if "label" in record:
-                self.labels[record["label"]] += 1
+                self.labels[UNSURE if record.get("sure") is False else record["label"]] += 1
             else:
                 self.unreadable += 1
             yield record
@@ -256,17 +284,31 @@ def _classifier(options: _Options) -> Classifier:
         options.threads,
         cast("Literal['upright', 'stored'] | None", options.one_of("upright", "stored")),
         "fast" if options.fast_decode else "exact",
+        min_probability=options.min_probability,
+        min_familiarity=options.min_familiarity,
+        min_coverage=options.min_coverage,
         max_bytes=options.max_bytes or MAX_BYTES,
         max_pixels=options.max_pixels or MAX_PIXELS,
         wait=False,
     )
 
 
-def _records(classifier: Classifier, paths: list[str], top: int | None) -> Iterator[Record]:
+def _records(classifier: Classifier, paths: list[str], options: _Options) -> Iterator[Record]:
     """A record per path."""
-    for path, prediction in zip(paths, classifier.predict_stream(sources(paths)), strict=True):
-        record = _record(path, prediction, top)
-        yield record | {"orientation": classifier.orientation, "model": classifier.spec.sha256}
+    maps = _heat_maps(options)
+    predictions = maps.predictions(classifier, paths) if maps else classifier.predict_stream(sources(paths))
+    same = {"orientation": classifier.orientation, "model": classifier.spec.sha256}
+    for path, prediction in zip(paths, predictions, strict=True):
+        record = _record(path, prediction, options.top)
+        yield record | same | (maps.entry() if maps and "error" not in record else {})
+
+
+def _heat_maps(options: _Options) -> HeatMaps | None:
+    if options.heat is None:
+        return None
+    from .heat import HeatMaps
+
+    return HeatMaps(options.heat)
 
 
 def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> Record:
@@ -278,5 +320,7 @@ def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> 
         "label": prediction.label,
         "probability": prediction.probability,
         "probabilities": dict(list(prediction.probabilities.items())[:top]),
+        **({} if prediction.familiarity is None else {"familiarity": prediction.familiarity}),
+        **({} if prediction.sure else {"sure": False}),
         **({"note": prediction.note} if prediction.note else {}),
     }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TextIO
 import click
 
 Record = dict[str, Any]
+UNSURE = "unsure"  # in place of a label, where people read it
 
 
 class Columns(NamedTuple):
@@ -19,6 +20,8 @@ class Columns(NamedTuple):
     """How many classes a record names; None means all, and one in a table."""
     sorted_as: str | None = None
     """The entry that says where the photo was copied or moved to."""
+    familiarity: bool = False
+    """Whether the records have one."""
 
 
 def write_json(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
@@ -44,6 +47,7 @@ def write_csv(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     import csv
 
     place = [columns.sorted_as] if columns.sorted_as else []
+    place += ["familiarity"] if columns.familiarity else []
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["path", "label", "probability", *columns.labels, "error", *place])
     for record in records:
@@ -66,6 +70,8 @@ def write_table(records: Iterable[Record], columns: Columns, out: TextIO) -> Non
         if "label" in record:
             ranked = list(record["probabilities"].items())[: columns.top or 1]
             answers = "   ".join(f"{printable(label):{width}}  {probability:7.2%}" for label, probability in ranked)
+            if record.get("sure") is False:
+                answers = f"{UNSURE:{width}}  {'':7}"
             print(f"{answers}  {printable(record['path'])}", flush=True, file=out)
 
 

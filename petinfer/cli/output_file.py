@@ -92,6 +92,8 @@ def _schema(pyarrow: Any, columns: Columns) -> Any:
     kinds = {"path": text, "label": text, "probability": number}
     kinds["probabilities"] = pyarrow.struct([(encodable(label), number) for label in columns.labels])
     kinds |= {"orientation": text, "model": text, "error": text}
+    if columns.familiarity:
+        kinds["familiarity"] = number
     if columns.sorted_as:
         kinds[columns.sorted_as] = text
     return pyarrow.schema(list(kinds.items()))

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from .. import PetinferError
-from .formats import Record
+from .formats import UNSURE, Record
 
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # which every other photo would meet too
 _SPECIAL = r'^\.|[%/\\:*?"<>|\0-\x1f\x7f\ud800-\udfff]|[. ]$'
@@ -73,7 +73,7 @@ class Sorter:
 
         photo = record["path"]
         try:
-            folder = self._folder / folder_name(record["label"])
+            folder = self._folder / folder_name(UNSURE if record.get("sure") is False else record["label"])
             folder.mkdir(exist_ok=True)
             record[self.entry] = str(self._place(Path(photo), folder))
         except OSError as error:
