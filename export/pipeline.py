@@ -92,11 +92,28 @@ def load_source(options: Options, photos: Photos) -> SourceModel:
 
 def _answer(source: SourceModel, photos: Photos) -> Reference:
     """The Learner's answers, and the photos' labels where they are known."""
+    truth = _truth(source, photos)
     _say(f"the Learner classifies {len(photos.comparison)} photos")
-    truth = true_classes(photos.comparison, photos.truth, source.labels) if photos.truth else None
-    if truth and all(index is None for index in truth):
+    logits = learner_logits(source.learn, photos.comparison)
+    if logits.shape[1:] != (len(source.labels),):
+        outputs = " x ".join(map(str, logits.shape[1:])) or 1
+        problem = f"its network has {outputs} outputs for the {len(source.labels)} labels {', '.join(source.labels)}"
+        raise ExportError(f"learner: {problem[:300]} (train with as many outputs as the vocab has labels)")
+    return Reference(photos.comparison, source.labels, logits, truth, source.threshold)
+
+
+def _truth(source: SourceModel, photos: Photos) -> list[int | None] | None:
+    """The photos' labels, where their names or folders tell them."""
+    if photos.truth is None:
+        return None
+    if source.threshold is not None:
+        raise ExportError(
+            f"--truth: a photo's {photos.truth} is one label, and this Learner gives several (leave it out)"
+        )
+    truth = true_classes(photos.comparison, photos.truth, source.labels)
+    if all(index is None for index in truth):
         _say(f"no photo's {photos.truth} is a label: errors are not counted (--truth gives another way)")
-    return Reference(photos.comparison, source.labels, learner_logits(source.learn, photos.comparison), truth)
+    return truth
 
 
 def _compare_and_write(run: _Export) -> None:
@@ -131,7 +148,8 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     """Write one model file, compare it through petinfer, and record the result in it."""
     path = run.folder / f"model-{precision}.onnx"
     source = run.source
-    spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin, mode=source.mode)
+    spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin)
+    spec = replace(spec, mode=source.mode, threshold=source.threshold)
     make_portable(model)
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")

@@ -4,7 +4,8 @@
  *     cc -O2 classify.c -o classify -lpng -lonnxruntime -lm
  *     ./classify model.onnx photo.png [PIXELS]
  *
- * Prints each label with its probability. PIXELS, if given, receives the network's input, uint8 [height, width, 3].
+ * Prints each label with its probability. Where the description has a threshold, the photo has all labels over it.
+ * PIXELS, if given, receives the network's input, uint8 [height, width, 3].
  * Needs libpng, and onnxruntime 1.17 or newer with its C header, from its release page. Resizes as fastai does by
  * default (crop, bilinear); other model files are refused.
  */
@@ -66,8 +67,8 @@ static const char *skip_value(const char *at)
     return at;
 }
 
-/* The value of a key of an object: not of the objects inside it, which may have the same key. */
-static const char *member(const char *object, const char *key)
+/* The value of a key of an object, or NULL: not of the objects inside it, which may have the same key. */
+static const char *find(const char *object, const char *key)
 {
     const char *at = skip_space(object);
     if (*at != '{') die("model: its metadata is not a JSON object");
@@ -77,8 +78,14 @@ static const char *member(const char *object, const char *key)
         if ((size_t)(end - 1 - name) == strlen(key) && !strncmp(name, key, strlen(key))) return value;
         at = skip_space(skip_value(value));
     }
-    die("model: its description lacks %s (export it again)", key);
     return NULL;
+}
+
+static const char *member(const char *object, const char *key)
+{
+    const char *value = find(object, key);
+    if (!value) die("model: its description lacks %s (export it again)", key);
+    return value;
 }
 
 /* A text of the description; export writes UTF-8, so that only quotes and backslashes are escaped. */
@@ -104,7 +111,9 @@ static void require(const char *object, const char *key, const char *only)
 static Description describe(const char *json)
 {
     Description found = {0};
-    if (atoi(member(json, "schema")) != 1) die("model: its schema is not 1 (use a newer petinfer)");
+    int schema = atoi(member(json, "schema"));
+    if (schema != 1 && schema != 2) die("model: its schema is not 1 or 2; this example knows no other");
+    if (find(json, "mode")) require(json, "mode", "RGB");
     const char *at = skip_space(member(json, "labels") + 1);
     while (*at == '"') {
         if (found.count == MAX_LABELS) die("model: more than %d labels", MAX_LABELS);

@@ -12,7 +12,7 @@ from .graph import side_nodes
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in fp16, from the first convolution on; all outputs stay float32, and so do heat and familiarity.
+    """The model in fp16, from the first convolution up to the logits; outputs stay float32, and so do heat and familiarity.
 
     Squares of features, and products of gradients, can be out of fp16's range.
     """
@@ -24,6 +24,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             copy.deepcopy(model),
             keep_io_types=True,
             op_block_list=["Softmax"],
-            node_block_list=[*(node.name for node in nodes[:first]), *side_nodes(model)],
+            node_block_list=[
+                *(node.name for i, node in enumerate(nodes) if i < first or "probabilities" in node.output),
+                *side_nodes(model),
+            ],
         )
     return fp16

@@ -43,8 +43,10 @@ class PixelsToAnswers(nn.Module):
         statistics: Statistics,
         resampling: Resampling | None = None,
         crop: Crop | None = None,
+        several_labels: bool = False,
     ) -> None:
         super().__init__()
+        self.several_labels = several_labels
         self.crop = crop
         rows, columns = resampling or (None, None)
         self.register_buffer("rows", None if rows is None else torch.from_numpy(rows))
@@ -58,7 +60,7 @@ class PixelsToAnswers(nn.Module):
         self.register_buffer("shift", torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Crop, normalise, resample where the Learner does, classify, softmax.
+        """Crop, normalise, resample where the Learner does, classify, softmax (sigmoid for several labels).
 
         The Learner resamples before it normalises, which is the same: each result's weights sum to 1.
         """
@@ -73,7 +75,7 @@ class PixelsToAnswers(nn.Module):
             pixels = self.rows @ pixels @ self.columns
         given = self.model(pixels)
         logits, *others = given if isinstance(given, tuple) else (given,)
-        return logits.softmax(1), logits, *others
+        return logits.sigmoid() if self.several_labels else logits.softmax(1), logits, *others
 
 
 def _with_plain_pooling(model: nn.Module) -> nn.Module:
@@ -113,6 +115,7 @@ def _export(source: SourceModel) -> onnx.ModelProto:
         source.statistics or ((0.0,) * channels, (1.0,) * channels),
         source.resampling,
         source.crop,
+        several_labels=source.threshold is not None,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

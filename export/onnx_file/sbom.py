@@ -59,7 +59,7 @@ def _model(spec: Spec, path: Path, sha256: str) -> _Json:
         "modelCard": {
             "modelParameters": {
                 "approach": {"type": "supervised"},
-                "task": "image classification",
+                "task": "image classification" if spec.threshold is None else "image classification, several labels",
                 "modelArchitecture": str(spec.origin.get("architecture", "unknown")),
                 "datasets": [{"ref": "photo list"}] if "photos" in spec.origin else [],
                 "inputs": [{"format": f"image, uint8 {_shape(spec.pixels_shape)}"}],

@@ -20,6 +20,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
     origin, resize = spec.origin, spec.resize
     rows = {
         "labels": ", ".join(spec.labels) if len(spec.labels) <= 40 else f"{len(spec.labels)} classes",
+        "a photo has": "" if spec.threshold is None else f"every label with a probability over {spec.threshold:g}",
         "network": f"{origin.get('architecture', 'unknown')}, {spec.precision}",
         "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}, {_MODES[spec.mode]}",
         "orientation": spec.orientation,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petinfer import Classifier
+from petinfer.decision import decided
 
 from ..errors import ExportError
 
@@ -30,11 +31,13 @@ class Reference:
     """[photos, classes]"""
     truth: Sequence[int | None] | None = None
     """The index of each photo's label, where it is known."""
+    threshold: float | None = None
+    """The Learner's, where photos have several labels."""
 
     @cached_property
     def probabilities(self) -> Array:
         """[photos, classes]"""
-        return softmax(self.logits)
+        return probabilities_of(self.logits, self.threshold)
 
     @cached_property
     def names(self) -> list[str]:
@@ -54,7 +57,8 @@ class Parity:
     logit_p99: float
     logit_mean: float
     flips: list[dict[str, Any]]
-    """Photos whose decision differs: file, both labels, and the Learner's margin between its two largest probabilities."""
+    """Photos whose labels differ: file, both labels, and the Learner's margin: between its two largest probabilities, or the
+    least distance from the threshold of a label that differs."""
     furthest: list[dict[str, Any]]
     """The photos that moved most."""
     errors: int | None = None
@@ -72,6 +76,8 @@ class Parity:
     """Photos with an EXIF turn, and how many decisions differ between ``upright`` and ``stored``."""
     calibrated_on: int | None = None
     """Photos that int8 was calibrated on; none of them is compared."""
+    threshold: float | None = None
+    """The Learner's, where photos have several labels."""
 
     def summary(self) -> dict[str, Any]:
         """For the model's metadata."""
@@ -101,8 +107,8 @@ def compare(reference: Reference, probabilities: Array, logits: Array) -> Parity
     if not len(reference.photos):
         raise ExportError("photos: none to compare on (give a folder with --photos)")
     moved, logit_moved = np.abs(probabilities - reference.probabilities), np.abs(logits - reference.logits)
-    before, after = reference.probabilities.argmax(1), probabilities.argmax(1)
-    rows = _Rows(reference, moved.max(1), after)
+    before, after = (decided(each, reference.threshold) for each in (reference.probabilities, probabilities))
+    rows = _Rows(reference, moved.max(1), before, after)
     return Parity(
         photos=len(reference.photos),
         probability_max=float(moved.max()),
@@ -111,28 +117,39 @@ def compare(reference: Reference, probabilities: Array, logits: Array) -> Parity
         logit_max=float(logit_moved.max()),
         logit_p99=float(np.percentile(logit_moved.max(1), 99)),
         logit_mean=float(logit_moved.mean()),
-        flips=[rows.row(int(i)) for i in np.flatnonzero(before != after)],
+        flips=[rows.row(int(i)) for i in np.flatnonzero((before != after).any(1))],
         furthest=[rows.row(int(i)) for i in np.argsort(-moved.max(1), kind="stable")[:8]],
-        **_judge(before, after, reference.truth),
+        threshold=reference.threshold,
+        **_judge(before.argmax(1), after.argmax(1), reference.truth),
     )
 
 
 class _Rows:
     """Single photos of a comparison, for its reports."""
 
-    def __init__(self, reference: Reference, moved: Array, after: NDArray[np.intp]) -> None:
-        self.reference, self.moved, self.after = reference, moved, after
-        ranked = np.sort(reference.probabilities, 1)
-        self.margins, self.before = ranked[:, -1] - ranked[:, -2], reference.probabilities.argmax(1)
+    def __init__(self, reference: Reference, moved: Array, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
+        self.reference, self.moved, self.before, self.after = reference, moved, before, after
 
     def row(self, i: int) -> dict[str, Any]:
         return {
             "photo": self.reference.names[i],
-            "learner": self.reference.labels[self.before[i]],
-            "file": self.reference.labels[self.after[i]],
-            "margin": float(self.margins[i]),
+            "learner": self._words(self.before[i]),
+            "file": self._words(self.after[i]),
+            "margin": self._margin(i),
             "moved": float(self.moved[i]),
         }
+
+    def _words(self, chosen: NDArray[np.bool_]) -> str:
+        return ", ".join(self.reference.labels[int(i)] for i in np.flatnonzero(chosen)) or "none"
+
+    def _margin(self, i: int) -> float:
+        probabilities = self.reference.probabilities[i]
+        if self.reference.threshold is None:
+            second, first = np.sort(probabilities)[-2:]
+            return float(first - second)
+        differs = self.before[i] != self.after[i]
+        distances = np.abs(probabilities - self.reference.threshold)
+        return float(distances[differs].min() if differs.any() else distances.min())
 
 
 def file_answers(classifier: Classifier, photos: Iterable[Path]) -> tuple[Array, Array]:
@@ -157,6 +174,11 @@ def _judge(before: NDArray[np.intp], after: NDArray[np.intp], truth: Sequence[in
         "errors": sum(int(a != t) for _, a, t in known),
         "original_errors": sum(int(b != t) for b, _, t in known),
     }
+
+
+def probabilities_of(logits: Array, threshold: float | None) -> Array:
+    """Probabilities of logits, [photos, classes]: of a Learner with a threshold, each by itself."""
+    return softmax(logits) if threshold is None else np.asarray(np.exp(-np.logaddexp(0, -logits)))
 
 
 def softmax(logits: Array) -> Array:

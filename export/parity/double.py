@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..source.source_model import SourceModel
-from .compare import Array, Reference, softmax
+from .compare import Array, Reference, probabilities_of
 
 _PHOTOS = 32  # float64 takes several times as long
 
@@ -25,9 +25,10 @@ def float64_errors(source: SourceModel, reference: Reference, probabilities: Arr
     spaced = np.linspace(0, len(moved) - 1, min(_PHOTOS, len(moved))).astype(int)
     chosen = np.unique([*np.argsort(-moved)[:_PHOTOS], *spaced])
     try:
-        exact = softmax(_float64_logits(source, [reference.photos[i] for i in chosen]))
+        logits = _float64_logits(source, [reference.photos[i] for i in chosen])
     except Exception:  # a network with float32 written into it
         return None
+    exact = probabilities_of(logits, source.threshold)
     file_error, torch_error = (
         float(np.abs(answers[chosen] - exact).max()) for answers in (probabilities, reference.probabilities)
     )

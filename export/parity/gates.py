@@ -19,7 +19,7 @@ class Gate:
     flips: float
     """Share of the decisions that may differ."""
     margin: float = 0.0
-    """Decisions for which the Learner's margin is smaller may differ."""
+    """Decisions for which the Learner's margin is smaller may differ; see `margin_of`."""
     torch_errors: float = 0.0
     """A file also passes if its error against float64 is at most this many times torch's own float32 error."""
     int8_share: float = 0.0
@@ -27,7 +27,7 @@ class Gate:
 
     def failures(self, parity: Parity) -> list[str]:
         """The goals that were missed; empty if the file passes."""
-        flips = sum(flip["margin"] > self.margin for flip in parity.flips) / parity.photos
+        flips = sum(flip["margin"] > self.margin_of(parity) for flip in parity.flips) / parity.photos
         measured = [("share of decisions flipped", flips, self.flips)]
         if not self._is_exact(parity):
             measured = [
@@ -39,6 +39,14 @@ class Gate:
         if parity.int8_share is not None and not parity.int8_share >= self.int8_share:
             failures.append(_failure("share of multiplications in int8", parity.int8_share, self.int8_share, "under"))
         return failures
+
+    def margin_of(self, parity: Parity) -> float:
+        """How near to a change the Learner's decision may be for a flip to be accepted.
+
+        Where photos have several labels, each is a decision by itself, and many are near the threshold: those that a
+        probability crosses within ``p99`` are accepted.
+        """
+        return self.margin if parity.threshold is None else max(self.margin, self.p99)
 
     def _is_exact(self, parity: Parity) -> bool:
         """Whether float32 is the limit: the file's error against float64 is within ``torch_errors`` times torch's."""

@@ -19,7 +19,7 @@ from petinfer.verify import GOLDEN_PHOTOS
 
 from ..errors import ParityError
 from ..source.source_model import SourceModel, learner_logits
-from .compare import file_answers, softmax
+from .compare import file_answers, probabilities_of
 
 _CLASSES = {"RGB": PILImage, "L": PILImageBW}
 
@@ -31,7 +31,7 @@ def learner_golden(source: SourceModel) -> dict[str, Golden]:
         ParityError: petinfer's pixels are not fastai's.
     """
     photos = sorted(path for path in GOLDEN_PHOTOS.iterdir() if path.is_file())
-    answers = softmax(learner_logits(source.learn, photos))
+    answers = probabilities_of(learner_logits(source.learn, photos), source.threshold)
     return {
         photo.name: _golden(source, photo, tuple(answer))
         for photo, answer in zip(photos, answers.tolist(), strict=True)

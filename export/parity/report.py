@@ -30,7 +30,7 @@ def page(parities: dict[str, Parity], reference: Reference, compared_on: str) ->
     return environment.get_template("parity.html.jinja").render(
         parities=parities,
         gates=GATES,
-        limits={name: _limits(GATES[name]) for name in parities},
+        limits={name: _limits(GATES[name], parity) for name, parity in parities.items()},
         failures={name: GATES[name].failures(parity) for name, parity in parities.items()},
         rows=rows,
         judged=any(parity.judged for parity in parities.values()),
@@ -54,10 +54,10 @@ def table(parities: dict[str, Parity]) -> Iterator[str]:
         )
 
 
-def _limits(gate: Gate) -> str:
+def _limits(gate: Gate, parity: Parity) -> str:
     """A gate in words."""
     largest = f"{gate.largest:.1e} for any probability, " if math.isfinite(gate.largest) else ""
-    margin = f" with a margin over {gate.margin}" if gate.margin else ""
+    margin = f" with a margin over {gate.margin_of(parity):g}" if gate.margin_of(parity) else ""
     share = f", {gate.int8_share:.0%} of the multiplications in int8" if gate.int8_share else ""
     exact = f", or {gate.torch_errors:g} times torch's own distance from float64" if gate.torch_errors else ""
     return f"{largest}{gate.p99:.1e} for 99 % of the photos, {gate.flips:.2%} of the decisions{margin} flipped{exact}{share}"

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from petinfer import Classifier
+from petinfer.decision import decided
 from petinfer.image import pixels
 
 from .compare import Array
@@ -27,10 +28,11 @@ def compare_turned(classifier: Classifier, photos: Sequence[Path], stored: Array
     turned = [i for i, photo in enumerate(photos) if _is_turned(photo)]
     if not turned:
         return None
-    changed = 0
+    threshold, changed = classifier.spec.threshold, 0
     for i in turned:
         upright = pixels(photos[i], classifier.spec.resize, "upright", classifier.spec.mode)
-        changed += int(classifier.run(upright[np.newaxis])[0][0].argmax() != stored[i].argmax())
+        answer = classifier.run(upright[np.newaxis])[0][0]
+        changed += int((decided(answer, threshold) != decided(stored[i], threshold)).any())
     return {"photos": len(turned), "changed": changed}
 
 

@@ -8,37 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastai.losses import (
-    BaseLoss,
-    CrossEntropyLossFlat,
-    FocalLossFlat,
-    LabelSmoothingCrossEntropy,
-    LabelSmoothingCrossEntropyFlat,
-)
-from fastai.vision.all import DynamicUnet, Learner
-from torch import nn
+from fastai.vision.all import Learner
 
 from ..errors import ExportError, one_line
 from .preprocessing import read_preprocessing
 from .source_model import SourceModel, freeze, learner_file
+from .task import read_task
 from .unpickling import PickleModule, require_no_stubs
 
-# Those whose decision is the largest logit, and whose probability is the softmax.
-_SOFTMAX_LOSSES = (
-    CrossEntropyLossFlat,
-    LabelSmoothingCrossEntropy,
-    LabelSmoothingCrossEntropyFlat,
-    FocalLossFlat,
-    nn.CrossEntropyLoss,
-)
-_TASKS = {
-    "BCEWithLogitsLossFlat": "several labels a photo",
-    "BCELossFlat": "several labels a photo",
-    "BCEWithLogitsLoss": "several labels a photo",
-    "MSELoss": "regression",
-    "L1Loss": "regression",
-    "DiceLoss": "segmentation",
-}
 _REMEDY = "give a file that learn.export() wrote"
 
 
@@ -49,12 +26,12 @@ def load_pickled(path: Path) -> SourceModel:
         ExportError: the file is not a Learner, is damaged, or does what petinfer cannot reproduce.
     """
     learn = freeze(load_learner(path))
-    labels, before = _labels_of(learn), read_preprocessing(learn)
+    task, before = read_task(learn), read_preprocessing(learn)
     versions = {name: importlib.metadata.version(name) for name in ("fastai", "torch")}
     origin = {"architecture": _architecture_of(learn), "learner": learner_file(path), "versions": versions}
     return SourceModel(
         learn,
-        labels,
+        task.labels,
         before.resize,
         before.statistics,
         origin,
@@ -62,7 +39,8 @@ def load_pickled(path: Path) -> SourceModel:
         before.crop,
         before.item_transform,
         before.mode,
-        vocab=labels,
+        vocab=task.labels,
+        threshold=task.threshold,
     )
 
 
@@ -86,18 +64,6 @@ def load_learner(path: Path) -> Learner:
         raise ExportError(f"{path}: contains a {type(learn).__name__}, not a Learner ({_REMEDY})")
     require_no_stubs(learn.model)
     return learn
-
-
-def _labels_of(learn: Learner) -> tuple[str, ...]:
-    """The vocab of a Learner that gives a photo one label; any other is refused by its task."""
-    loss = learn.loss_func
-    named = loss.func if type(loss) is BaseLoss else loss  # MSELossFlat() is a BaseLoss of MSELoss
-    name = getattr(named, "__name__", type(named).__name__)
-    if isinstance(learn.model, DynamicUnet) or not (isinstance(loss, _SOFTMAX_LOSSES) or name == "cross_entropy"):
-        task = "segmentation" if isinstance(learn.model, DynamicUnet) else _TASKS.get(name, "an unknown task")
-        problem = f"its loss is {name}, for {task}; only Learners that give a photo one label are exported"
-        raise ExportError(f"learner: {problem} (train it with CategoryBlock and CrossEntropyLossFlat)")
-    return tuple(str(category) for category in learn.dls.vocab)
 
 
 def _architecture_of(learn: Learner) -> str:

@@ -42,6 +42,8 @@ class SourceModel:
     """``L`` for grey photos."""
     vocab: tuple[str, ...] = ()
     """The Learner's own names of its classes, as texts, where ``labels`` may be other words."""
+    threshold: float | None = None
+    """A photo has every label whose sigmoid is over it; None where it has one label."""
 
     def pixels(self, photo: Path) -> NDArray[np.uint8]:
         """petinfer's own pixels of a photo, uint8 [height, width, channels], before ``crop``; not turned, as in fastai."""

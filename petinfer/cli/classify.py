@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import click
 
 from .. import PhotoError
-from .formats import UNSURE, WRITERS, Columns, Record
+from .formats import NONE, UNSURE, WRITERS, Columns, Record
 from .inputs import Search, expand, in_options, model_options, read_list, sources, without_repeats
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def classify(context: click.Context, /, **given: Any) -> None:
     options = _Options(**given)
     options.check()
     classifier = _classifier(options)
+    _require_one_label(classifier, options)
     tally = _Tally()
     paths = _paths(options, tally.skipped)
     records = _records(classifier, paths, options)
@@ -184,6 +185,14 @@ def classify(context: click.Context, /, **given: Any) -> None:
     with _summary_at_the_end(tally, sorter) if summarised else nullcontext():
         _write(_shown(tally.counted(records), len(paths), options), classifier, options, sorter)
     context.exit(1 if tally.failed else 0)
+
+
+def _require_one_label(classifier: Classifier, options: _Options) -> None:
+    """Refuse to sort photos into the folders of their labels where a photo has several labels or none."""
+    if options.sort_to and classifier.spec.threshold is not None:
+        option = "--move-to" if options.move_to else "--copy-to"
+        problem = f"{classifier.path} gives a photo several labels or none, so it has no one folder"
+        raise click.UsageError(f"{option}: {problem} (write the labels with -o FILE)")
 
 
 def _paths(options: _Options, skipped: Counter[str]) -> list[str]:
@@ -211,8 +220,8 @@ def _shown(records: Iterator[Record], total: int, options: _Options) -> Iterator
 
 
 def _write(records: Iterator[Record], classifier: Classifier, options: _Options, sorter: Sorter | None) -> None:
-    has_familiarity = classifier.spec.familiarity is not None
-    columns = Columns(classifier.labels, options.top, sorter.entry if sorter else None, has_familiarity)
+    spec, place = classifier.spec, sorter.entry if sorter else None
+    columns = Columns(spec.labels, options.top, place, spec.familiarity is not None, spec.threshold is not None)
     if options.output:
         from .output_file import write_file
 
@@ -239,6 +248,12 @@ def _print_summary(tally: _Tally, sorter: Sorter | None) -> None:
     click.echo(tally.summary() + (f"; {sorter.summary()}" if sorter else ""), err=True)
 
 
+def _counted_as(record: Record) -> list[str]:
+    if record.get("sure") is False:
+        return [UNSURE]
+    return (record["labels"] or [NONE]) if "labels" in record else [record["label"]]
+
+
 class _Tally:
     """Counts the records, for the summary and the exit code."""
 
@@ -253,7 +268,7 @@ class _Tally:
         for record in records:
             self.failed += "error" in record
             if "label" in record:
-                self.labels[UNSURE if record.get("sure") is False else record["label"]] += 1
+                self.labels.update(_counted_as(record))
             else:
                 self.unreadable += 1
             yield record
@@ -298,8 +313,9 @@ def _records(classifier: Classifier, paths: list[str], options: _Options) -> Ite
     maps = _heat_maps(options)
     predictions = maps.predictions(classifier, paths) if maps else classifier.predict_stream(sources(paths))
     same = {"orientation": classifier.orientation, "model": classifier.spec.sha256}
+    several = classifier.spec.threshold is not None
     for path, prediction in zip(paths, predictions, strict=True):
-        record = _record(path, prediction, options.top)
+        record = _record(path, prediction, options.top, several)
         yield record | same | (maps.entry() if maps and "error" not in record else {})
 
 
@@ -311,13 +327,14 @@ def _heat_maps(options: _Options) -> HeatMaps | None:
     return HeatMaps(options.heat)
 
 
-def _record(path: str, prediction: Prediction | PhotoError, top: int | None) -> Record:
+def _record(path: str, prediction: Prediction | PhotoError, top: int | None, several: bool) -> Record:
     """What JSON says of a photo, but for what is the same for all."""
     if isinstance(prediction, PhotoError):
         return {"path": path, "error": in_options(str(prediction))}
     return {
         "path": path,
         "label": prediction.label,
+        **({"labels": list(prediction.labels)} if several else {}),
         "probability": prediction.probability,
         "probabilities": dict(list(prediction.probabilities.items())[:top]),
         **({} if prediction.familiarity is None else {"familiarity": prediction.familiarity}),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TextIO
 import click
 
 Record = dict[str, Any]
-UNSURE = "unsure"  # in place of a label, where people read it
+UNSURE, NONE = "unsure", "none"  # in place of a label, where people read it
 
 
 class Columns(NamedTuple):
@@ -22,6 +22,8 @@ class Columns(NamedTuple):
     """The entry that says where the photo was copied or moved to."""
     familiarity: bool = False
     """Whether the records have one."""
+    several: bool = False
+    """Whether a photo may have several labels or none, and records have the entry ``labels``."""
 
 
 def write_json(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
@@ -46,33 +48,40 @@ def write_csv(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
     """A row per record and a column per class; with ``--top K``, the columns of the other classes are empty."""
     import csv
 
-    place = [columns.sorted_as] if columns.sorted_as else []
-    place += ["familiarity"] if columns.familiarity else []
+    entries = ["label", "labels", "probability"] if columns.several else ["label", "probability"]
+    last = ["error", "note", *([columns.sorted_as] if columns.sorted_as else [])]
+    last += ["familiarity"] if columns.familiarity else []
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *columns.labels, "error", *place])
+    writer.writerow(["path", *entries, *columns.labels, *last])
     for record in records:
-        probabilities = record.get("probabilities", {})
-        answer = (record.get("label"), record.get("probability"), *map(probabilities.get, columns.labels))
-        row = (record["path"], *answer, record.get("error"), *map(record.get, place))
-        writer.writerow(map(encodable, row))  # None becomes an empty field
+        joined = {"labels": ";".join(record["labels"])} if "labels" in record else {}
+        answer = map((record | joined).get, ["path", *entries])
+        probabilities = map(record.get("probabilities", {}).get, columns.labels)
+        writer.writerow(map(encodable, [*answer, *probabilities, *map(record.get, last)]))  # None: an empty field
         out.flush()
 
 
 def write_table(records: Iterable[Record], columns: Columns, out: TextIO) -> None:
-    """Label and probability, then the path, which may be of any length. Errors go to standard error."""
+    """Labels and probabilities, then the path, which may be of any length. Errors go to standard error."""
     from ..image import printable
 
-    names = [printable(label) for label in columns.labels]
-    width = max(map(len, names))
+    width = max(map(len, map(printable, (*columns.labels, *([NONE] if columns.several else [])))))
     for record in records:
         if "error" in record:
             click.echo(f"Error: {record['error']}", err=True)
         if "label" in record:
-            ranked = list(record["probabilities"].items())[: columns.top or 1]
-            answers = "   ".join(f"{printable(label):{width}}  {probability:7.2%}" for label, probability in ranked)
-            if record.get("sure") is False:
-                answers = f"{UNSURE:{width}}  {'':7}"
-            print(f"{answers}  {printable(record['path'])}", flush=True, file=out)
+            answers = [f"{printable(label):{width}}  {share:7.2%}" for label, share in _shown(record, columns)]
+            if record.get("sure") is False or not answers:
+                answers = [f"{NONE if record.get('sure', True) else UNSURE:{width}}  {'':7}"]
+            print(f"{'   '.join(answers)}  {printable(record['path'])}", flush=True, file=out)
+
+
+def _shown(record: Record, columns: Columns) -> list[tuple[str, float]]:
+    """What a table shows of a photo: the most probable classes that ``--top`` asks for, or without it, its labels."""
+    probabilities: dict[str, float] = record["probabilities"]
+    if columns.several and columns.top is None:
+        return [(label, probabilities[label]) for label in record["labels"]]
+    return list(probabilities.items())[: columns.top or 1]
 
 
 def encodable(value: Any) -> Any:

@@ -52,6 +52,7 @@ def describe(path: Path, spec: Spec) -> Record:
         "digest": spec.sha256,
         "digest_matches": digest(path, spec.sha256) == spec.sha256,
         "labels": list(spec.labels),
+        "threshold": spec.threshold,
         "resize": json.loads(spec.to_json())["resize"],
         "input": ["batch", *spec.pixels_shape],
         "orientation": spec.orientation,
@@ -105,6 +106,11 @@ def _lines(about: Record) -> Iterator[str]:
     rows = {
         "model": f"{about['model']}, {about['precision']}",
         "labels": ", ".join(about["labels"]),
+        **(
+            {}
+            if about["threshold"] is None
+            else {"a photo": f"has every label with a probability over {about['threshold']:g}"}
+        ),
         "input": f"image uint8 {shape}: {resize['method']}, {resize['resample']}, {about['orientation']}",
         "outputs": ", ".join(f"{name} float32 {_shape(sides)}" for name, sides in about["outputs"].items()),
         "score": _score(about["score"]),

@@ -80,18 +80,23 @@ def _write_parquet(records: Iterable[Record], columns: Columns, path: Path) -> N
     with ParquetWriter(path, schema) as writer:  # ends the file, so that it can be read, after Ctrl-C too
         try:
             for record in records:
-                rows.append({name: encodable(value) for name, value in record.items()})
+                rows.append({name: _encodable(value) for name, value in record.items()})
                 if len(rows) == ROWS:
                     write()
         finally:
             write()
 
 
+def _encodable(value: Any) -> Any:
+    return [encodable(each) for each in value] if isinstance(value, list) else encodable(value)
+
+
 def _schema(pyarrow: Any, columns: Columns) -> Any:
     text, number = pyarrow.string(), pyarrow.float64()
-    kinds = {"path": text, "label": text, "probability": number}
+    kinds = {"path": text, "label": text, **({"labels": pyarrow.list_(text)} if columns.several else {})}
+    kinds["probability"] = number
     kinds["probabilities"] = pyarrow.struct([(encodable(label), number) for label in columns.labels])
-    kinds |= {"orientation": text, "model": text, "error": text}
+    kinds |= {"orientation": text, "model": text, "error": text, "note": text}
     if columns.familiarity:
         kinds["familiarity"] = number
     if columns.sorted_as:

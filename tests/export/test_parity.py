@@ -107,8 +107,8 @@ def test_a_file_that_answers_otherwise_is_refused_and_not_put_in_place(
 import sys, torch
 import export.onnx_file.graph as graph
 honest = graph.PixelsToAnswers.__init__
-def wrong_mean(self, model, width, statistics, *others):
-    honest(self, model, width, ((-2.0, 0.0, 2.0), statistics[1]), *others)
+def wrong_mean(self, model, width, statistics, *others, **named):
+    honest(self, model, width, ((-2.0, 0.0, 2.0), statistics[1]), *others, **named)
 graph.PixelsToAnswers.__init__ = wrong_mean
 from export.__main__ import main
 main(sys.argv[1:])

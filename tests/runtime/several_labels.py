@@ -37,3 +37,16 @@ def colours_model(path: Path, threshold: float | None = 0.5, labels: tuple[str, 
 def photo(red: int, green: int, blue: int) -> Any:
     """A photo of one colour, uint8 [4, 4, 3]."""
     return np.full((SIDE, SIDE, 3), (red, green, blue), np.uint8)
+
+
+COLOURS = {"blue and red": (110, 0, 200), "dark": (0, 75, 50), "red": (125, 25, 25)}
+
+
+def colour_photos(folder: Path) -> Path:
+    """Write photos with two labels, none and one; each is called by them."""
+    from PIL import Image
+
+    folder.mkdir()
+    for name, colour in COLOURS.items():
+        Image.fromarray(photo(*colour)).save(folder / f"{name}.png")
+    return folder

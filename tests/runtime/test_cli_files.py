@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from petinfer import Classifier
 from petinfer.cli import main
@@ -216,11 +217,13 @@ def obeys_ctrl_c() -> None:
 def test_parquet_has_the_entries_of_a_json_record(folder: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     (folder / "broken.jpg").write_bytes(b"no photo")
+    Image.new("I;16", (40, 40), 300).save(folder / "clipped.png")
     assert petinfer("classify", folder, "-o", tmp_path / "a.parquet").exit_code == 1
     table = parquet.read_table(tmp_path / "a.parquet")
     expected = [json.loads(line) for line in petinfer("classify", "--jsonl", folder).stdout.splitlines()]
-    names = ["path", "label", "probability", "probabilities", "orientation", "model", "error"]
+    names = ["path", "label", "probability", "probabilities", "orientation", "model", "error", "note"]
     assert table.column_names == names
+    assert [Path(row["path"]).name for row in table.to_pylist() if row["note"]] == ["clipped.png"]
     assert table.to_pylist() == [{name: record.get(name) for name in names} for record in expected]
 
 

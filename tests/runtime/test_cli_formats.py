@@ -20,7 +20,13 @@ RECORDS: list[dict[str, Any]] = [
         "probabilities": {"wire-haired cat": 0.975, "dog": 0.025},
         "moved_to": "sorted/a b.jpg",
     },
-    {"path": 'c,"\n.jpg', "label": "dog", "probability": 1.0, "probabilities": {"dog": 1.0, "wire-haired cat": 0.0}},
+    {
+        "path": 'c,"\n.jpg',
+        "label": "dog",
+        "probability": 1.0,
+        "probabilities": {"dog": 1.0, "wire-haired cat": 0.0},
+        "note": "16 bits",
+    },
     {"path": "gone.jpg", "error": "gone.jpg: no such file (check the path)"},
 ]
 
@@ -47,23 +53,23 @@ def test_jsonl_is_a_record_per_line() -> None:
 
 def test_csv_quotes_and_leaves_missing_values_empty() -> None:
     assert written("csv") == (
-        "path,label,probability,dog,wire-haired cat,error\n"
-        "a b.jpg,wire-haired cat,0.975,0.025,0.975,\n"
-        '"c,""\n.jpg",dog,1.0,1.0,0.0,\n'
-        "gone.jpg,,,,,gone.jpg: no such file (check the path)\n"
+        "path,label,probability,dog,wire-haired cat,error,note\n"
+        "a b.jpg,wire-haired cat,0.975,0.025,0.975,,\n"
+        '"c,""\n.jpg",dog,1.0,1.0,0.0,,16 bits\n'
+        "gone.jpg,,,,,gone.jpg: no such file (check the path),\n"
     )
 
 
 def test_csv_escapes_what_is_not_utf8() -> None:
     record = {"path": "\udcff.jpg", "error": "\udcff.jpg: empty"}
-    assert written("csv", [record]).splitlines()[1] == "\\udcff.jpg,,,,,\\udcff.jpg: empty"
+    assert written("csv", [record]).splitlines()[1] == "\\udcff.jpg,,,,,\\udcff.jpg: empty,"
 
 
 def test_csv_ends_with_the_new_place_of_sorted_photos() -> None:
-    assert [line.split(",")[-2:] for line in written("csv", RECORDS[::2], place="moved_to").splitlines()] == [
-        ["error", "moved_to"],
-        ["", "sorted/a b.jpg"],
-        ["gone.jpg: no such file (check the path)", ""],
+    assert [line.split(",")[-3:] for line in written("csv", RECORDS[::2], place="moved_to").splitlines()] == [
+        ["error", "note", "moved_to"],
+        ["", "", "sorted/a b.jpg"],
+        ["gone.jpg: no such file (check the path)", "", ""],
     ]
 
 

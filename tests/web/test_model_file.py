@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petinfer import Classifier
+from petinfer.decision import decided
 from petinfer.session.protobuf import field
+from petinfer.spec import OPTIONAL
 
 from ..conftest import REPOSITORY
 
@@ -52,12 +55,32 @@ def described(folder: Path, description: dict[str, Any]) -> Path:
 
 def test_the_bundled_models_description_is_read() -> None:
     classifier = Classifier()
-    assert in_node(classifier.path) == {"mode": "RGB", **json.loads(classifier.spec.to_json())}
+    assert in_node(classifier.path) == {**OPTIONAL, **json.loads(classifier.spec.to_json())}
 
 
 def test_a_grey_model_of_schema_2_is_read(tmp_path: Path) -> None:
     description = WHOLE | {"schema": 2, "mode": "L"}
-    assert in_node(described(tmp_path, description)) == description
+    assert in_node(described(tmp_path, description)) == OPTIONAL | description
+
+
+def test_a_model_of_several_labels_is_read_and_one_label_is_enough(tmp_path: Path) -> None:
+    description = WHOLE | {"schema": 2, "threshold": 0.4, "labels": ["cat"]}
+    assert in_node(described(tmp_path, description)) == OPTIONAL | description
+
+
+@pytest.mark.parametrize("threshold", [None, 0, 0.1, 0.5, 1])
+def test_labels_are_decided_as_petinfer_does(threshold: float | None) -> None:
+    rows = np.array([[0.1, 0.1, 0.7], [0.5, 0.5, 0.5], [0.0, 1.0, 0.6], [0.05, 0.01, 0.0]], np.float32)
+    code = "const [rows, threshold] = JSON.parse(process.argv[2]); const { decided } = await import(process.argv[1]);"
+    code += "console.log(JSON.stringify(rows.map((row) => decided(row, threshold))));"
+    module = (REPOSITORY / "docs" / "web" / "site" / "decision.js").as_uri()
+    command = ["node", "--input-type=module", "-e", code, module, json.dumps([rows.tolist(), threshold])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    expected = [
+        [int(i) for i in np.argsort(-row, kind="stable") if chosen[i]]
+        for row, chosen in zip(rows, decided(rows, threshold), strict=True)
+    ]
+    assert json.loads(done.stdout) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,9 +91,10 @@ def test_a_grey_model_of_schema_2_is_read(tmp_path: Path) -> None:
         ({"schema": 2, "mode": "CMYK"}, "mode is CMYK, not one of RGB, L"),
         ({"orientation": "up"}, "orientation is up, not one of stored, upright"),
         ({"labels": ["cat"]}, "labels are not two or more texts"),
+        ({"schema": 2, "threshold": "0.5"}, 'threshold is "0.5", not 0 to 1'),
         ({"resize": WHOLE["resize"] | {"size": [0, 224]}}, "resize.size is [0,224], not [height, width]"),
     ],
-    ids=["schema", "field", "mode", "orientation", "labels", "size"],
+    ids=["schema", "field", "mode", "orientation", "labels", "threshold", "size"],
 )
 def test_a_description_that_the_page_does_not_know_is_refused(
     tmp_path: Path, change: dict[str, Any], problem: str

@@ -7,7 +7,8 @@ const FIELDS = {
   description: "schema labels resize orientation precision origin score parity golden sha256".split(" "),
   resize: "method size padding resample".split(" "),
 };
-const OPTIONAL = { mode: "RGB" }; // fields of schema 2, with what their absence means
+// fields of schema 2, with what their absence means; of the outputs that some name, the page needs none
+const OPTIONAL = { mode: "RGB", threshold: null, features: null, heat: null, familiarity: null };
 const ALLOWED = {
   mode: ["RGB", "L"],
   method: ["crop", "squish", "pad"],
@@ -86,9 +87,13 @@ function check(description, expected) {
   if (!Array.isArray(sides) || sides.length !== 2 || !sides.every(isSide)) {
     throw new Error(`resize.size is ${JSON.stringify(sides)}, not [height, width]`);
   }
-  const { labels } = description;
-  if (!Array.isArray(labels) || labels.length < 2 || !labels.every((label) => typeof label === "string")) {
-    throw new Error("labels are not two or more texts");
+  const { labels, threshold = null } = description;
+  if (threshold !== null && !(typeof threshold === "number" && threshold >= 0 && threshold <= 1)) {
+    throw new Error(`threshold is ${JSON.stringify(threshold)}, not 0 to 1`);
+  }
+  const least = threshold === null ? 2 : 1;
+  if (!Array.isArray(labels) || labels.length < least || !labels.every((label) => typeof label === "string")) {
+    throw new Error(`labels are not ${["one", "two"][least - 1]} or more texts`);
   }
   if (!/^[0-9a-f]{64}$/.test(description.sha256)) throw new Error("sha256 is not 64 hex digits");
 }

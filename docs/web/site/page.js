@@ -1,5 +1,7 @@
 /** The page: takes a photo, hands it to the worker, shows the answer. */
 
+import { decided } from "./decision.js";
+
 const TOP = 5; // classes that are shown
 const element = (id) => document.getElementById(id);
 const percent = (probability) => `${(100 * probability).toFixed(2)} %`;
@@ -105,10 +107,11 @@ function withText(tag, text, name = "") {
   return made;
 }
 
-function showAnswer({ probabilities, times, input, labels, size }) {
+function showAnswer({ probabilities, times, input, labels, threshold, size }) {
   const order = probabilities.map((_, i) => i).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
-  element("label").textContent = labels[order[0]];
-  element("probability").textContent = percent(probabilities[order[0]]);
+  const chosen = decided(probabilities, threshold);
+  element("label").textContent = chosen.map((i) => labels[i]).join(", ") || "none";
+  element("probability").textContent = chosen.map((i) => percent(probabilities[i])).join(", ");
   element("bars").replaceChildren(...order.slice(0, TOP).map((i) => bar(labels[i], probabilities[i])));
   showInput(input, size);
   showTimes(times);
@@ -173,7 +176,7 @@ async function classify(name, source, picture) {
     say("Classifying …");
     const answer = await ask("classify", source);
     if (mine !== shown) return;
-    showAnswer({ ...answer, labels: description.labels, size: description.resize.size });
+    showAnswer({ ...answer, labels: description.labels, threshold: description.threshold, size: description.resize.size });
     say(`${name}, ${answer.width} × ${answer.height}`, `: ${element("label").textContent} ${element("probability").textContent}`);
     document.body.dataset.answered = name;
   } catch (error) {
