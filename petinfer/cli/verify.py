@@ -88,7 +88,7 @@ def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
     click.echo(f"{'photo':26}{'pixels':>10}{'|Δp| file':>12}{'|Δp| Learner':>14}")
     for found in verdict.checks:
         pixels = "equal" if found.pixels_equal else "differ" if found.decoded_equal else "decoder"
-        flipped = ("  flipped, by rounding" if found.rounded else "  flipped") if found.flipped else ""
+        flipped = ("  flipped, as exported" if found.as_exported else "  flipped") if found.flipped else ""
         click.echo(f"{found.photo:26}{pixels:>10}{found.moved:12.1e}{found.from_learner:14.1e}{flipped}")
     for note in verdict.notes:
         click.echo(f"\nnote: {note}")

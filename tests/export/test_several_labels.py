@@ -19,6 +19,7 @@ from fastai.vision.all import (
     Learner,
     MultiCategoryBlock,
     Normalize,
+    RegressionBlock,
     Resize,
     accuracy_multi,
     imagenet_stats,
@@ -106,7 +107,7 @@ def learner(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 @pytest.fixture(scope="module")
 def exported(learner: Path, photos: Path) -> Path:
     """The folder of its model files, all of which passed their gates."""
-    export(Options(learner, learner.parent / "onnx", photos=photos))
+    export(Options(learner, learner.parent / "onnx", photos=photos, calibration_photos=8))
     return learner.parent / "onnx"
 
 
@@ -198,12 +199,9 @@ def test_a_loss_that_no_file_can_decide_like_is_refused(photos: Path, loss: obje
 
 
 def test_a_learner_without_names_for_its_classes_is_refused(photos: Path) -> None:
+    target = RegressionBlock(n_out=3)
     learn = small(
-        MultiCategoryBlock(encoded=True, vocab=None),
-        3,
-        BCEWithLogitsLossFlat(),
-        photos,
-        get_y=lambda photo: [word in photo.name for word in WORDS],
+        target, 3, BCEWithLogitsLossFlat(), photos, get_y=lambda photo: [word in photo.name for word in WORDS]
     )
     with pytest.raises(ExportError, match="its classes have no names"):
         read_task(learn)

@@ -8,15 +8,12 @@ import { bytesOf, pixels } from "./resize.js";
 const TOLERANCES = { fp32: 1e-5, fp16: 5e-3, int8: 5e-3 };
 const INT8_ELSEWHERE = 2e-2; // other kernels round int8 in other places
 
-const LABEL_ROUNDING = 5e-2; // of a label near the threshold, where the file was exported
-
-/** Whether a label is not the Learner's, other than by rounding at the threshold. */
-function isFlipped(probabilities, golden, { labels, threshold }, tolerance) {
-  const [here, learner] = [probabilities, golden.learner].map((each) => decided(each, threshold));
-  const differing = labels.map((_, i) => i).filter((i) => here.includes(i) !== learner.includes(i));
-  if (threshold === null) return differing.length > 0;
-  const rounding = (i) => Math.min(Math.abs(golden.file[i] - golden.learner[i]), LABEL_ROUNDING) + tolerance;
-  return differing.some((i) => Math.abs(golden.learner[i] - threshold) > rounding(i));
+/** Whether the label is not the Learner's; of several labels, whether one is not the file's where it was exported. */
+function isFlipped(probabilities, golden, threshold, tolerance) {
+  if (threshold === null) return decided(probabilities, null)[0] !== decided(golden.learner, null)[0];
+  const [here, exported] = [probabilities, golden.file].map((each) => decided(each, threshold));
+  const isNear = (p) => Math.abs(p - threshold) <= tolerance;
+  return golden.file.some((p, i) => here.includes(i) !== exported.includes(i) && !isNear(p));
 }
 
 async function check(classifier, libraries, name, golden, tolerance) {
@@ -30,7 +27,7 @@ async function check(classifier, libraries, name, golden, tolerance) {
     decodedEqual: (await sha256(bytesOf(image, classifier.resize.mode))) === golden.decoded,
     pixelsEqual: (await sha256(input)) === golden.pixels,
     moved: Math.max(...probabilities.map((p, i) => Math.abs(p - golden.file[i]))),
-    flipped: isFlipped(probabilities, golden, classifier.description, tolerance),
+    flipped: isFlipped(probabilities, golden, classifier.description.threshold, tolerance),
     probabilities,
   };
 }
