@@ -22,8 +22,9 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--out", type=_FOLDER, required=True, help="Folder for the model files, their cards and the comparison.")
 @click.option("--data", type=_FOLDER, help="Folder of a run's photos.  [default: where the run found them]")
 @click.option("--photos", type=_FOLDER, help="Photos to compare on.  [default: the run's validation photos]")
-@click.option("--calibrate", type=_FOLDER, help="Photos to calibrate int8 on.  [default: the run's training photos]")
+@click.option("--calibrate", type=_FOLDER, help="Training photos, for int8 and familiarity.  [default: the run's]")
 @click.option("--calibration-photos", type=click.IntRange(1), default=512, show_default=True, help="How many of them.")
+@click.option("--others", type=_FOLDER, help="Photos of none of the classes: measure how many of them are familiar.")
 @click.option("--limit", type=click.IntRange(1), help="Compare on this many photos.  [default: all]")
 @click.option(
     "--truth",

@@ -23,6 +23,8 @@ class Options:
     calibrate: Path | None = None
     """Folder of photos to calibrate int8 on; None means a run's training photos, or half of ``photos``."""
     calibration_photos: int = 512
+    others: Path | None = None
+    """Folder of photos of none of the classes, to measure how many of them are answered; nothing is fitted on them."""
     limit: int | None = None
     """Compare on this many photos; None means all."""
     truth: str | None = None

@@ -19,6 +19,7 @@ class Photos:
     """The photos of an export, and how their labels are known."""
 
     calibration: list[Path]
+    """Training photos where they are known: int8 is calibrated on them, and familiarity fitted."""
     comparison: list[Path]
     compared_on: str
     truth: str | None
@@ -81,11 +82,13 @@ def _comparison(options: Options, run: _Run | None, skipped: dict[str, int]) -> 
 
 
 def _calibration(options: Options, run: _Run | None, comparison: list[Path], skipped: dict[str, int]) -> list[Path]:
-    if "int8" not in options.precisions:
-        return []
     if options.calibrate:
         return _photos_below(options.calibrate, skipped)
-    return _photos_of(options.data or run.folder, run.train) if run else comparison
+    needed = "int8" in options.precisions
+    if run is None:
+        return comparison if needed else []
+    folder = options.data or run.folder
+    return _photos_of(folder, [name for name in run.train if needed or (folder / name).is_file()])
 
 
 def _disjoint(calibration: list[Path], comparison: list[Path]) -> tuple[list[Path], list[Path]]:

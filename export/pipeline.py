@@ -14,13 +14,16 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from petinfer import Classifier
+from petinfer.folder import find_photos
 from petinfer.session.model_file import read_spec
-from petinfer.spec import PRECISIONS, Golden, Spec
+from petinfer.spec import PRECISIONS, Familiarity, Golden, Spec
 
 from .atomic import write_atomically
 from .errors import ExportError, ParityError
+from .onnx_file.familiarity import FEWEST, Scale, add_familiarity, features_of, fit, set_scale
 from .onnx_file.fp16 import to_fp16
 from .onnx_file.graph import export_graph, macs
 from .onnx_file.int8 import int8_share, quantize
@@ -28,8 +31,9 @@ from .onnx_file.portable import make_portable
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
 from .options import Options
+from .parity.answered import Measured, describe
 from .parity.card import card
-from .parity.compare import Array, Parity, Reference, compare, file_answers
+from .parity.compare import Array, Parity, Reference, compare, file_outputs
 from .parity.double import float64_errors
 from .parity.gates import GATES
 from .parity.golden import learner_golden, with_file_answers
@@ -51,8 +55,12 @@ class _Export:
     source: SourceModel
     reference: Reference
     golden: dict[str, Golden]
+    others: list[Path]
+    """Photos of none of the classes."""
     folder: Path
     """Where the files are made, before those that pass are copied to ``options.out``."""
+    fitted_on: int = 0
+    """Photos that familiarity was fitted on; 0 if the files have none."""
 
 
 def export(options: Options) -> None:
@@ -71,7 +79,8 @@ def export(options: Options) -> None:
     reference = _answer(source, photos)
     try:
         with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
-            _compare_and_write(_Export(options, photos, source, reference, learner_golden(source), Path(folder)))
+            golden, others = learner_golden(source), _others(options)
+            _compare_and_write(_Export(options, photos, source, reference, golden, others, Path(folder)))
     except OSError as error:
         place = error.filename or options.out
         raise ExportError(f"{place}: {error.strerror or error} (free some space, or give another --out)") from error
@@ -116,9 +125,14 @@ def _truth(source: SourceModel, photos: Photos) -> list[int | None] | None:
     return truth
 
 
+def _others(options: Options) -> list[Path]:
+    return sorted(Path(photo) for photo in find_photos(str(options.others)).photos) if options.others else []
+
+
 def _compare_and_write(run: _Export) -> None:
     fp32 = export_graph(run.source)
-    run = replace(run, source=replace(run.source, origin=run.source.origin | {"macs": macs(fp32)}))
+    source = replace(run.source, origin=run.source.origin | {"macs": macs(fp32)})
+    run = replace(run, source=source, fitted_on=_fit_familiarity(run, fp32))
     parities: dict[str, Parity] = {}
     for precision, model in _build(run, fp32):
         parities[precision] = _finish(run, precision, model)
@@ -144,6 +158,22 @@ def _build(run: _Export, fp32: onnx.ModelProto) -> Iterator[tuple[str, onnx.Mode
         yield "int8", quantize(fp32, images, progress=_progress)
 
 
+def _fit_familiarity(run: _Export, fp32: onnx.ModelProto) -> int:
+    """Add familiarity to the model; returns how many photos it was fitted on, 0 if it cannot be."""
+    photos, held_back = run.photos.calibration, len(run.photos.comparison)
+    if all(output.name != "features" for output in fp32.graph.output):
+        _say("no familiarity: the network does not end in a linear layer")
+    elif min(len(photos), held_back) < FEWEST:
+        found = f"{len(photos)} training photos (--calibrate) and {held_back} others (--photos)"
+        _say(f"no familiarity: {found}; it needs {FEWEST} of each")
+    else:
+        batches = _progress([photos[i : i + 16] for i in range(0, len(photos), 16)], "fitting familiarity")
+        pixels = (np.stack([run.source.pixels(photo) for photo in batch]) for batch in batches)
+        add_familiarity(fp32, fit(features_of(fp32, pixels)))
+        return len(photos)
+    return 0
+
+
 def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     """Write one model file, compare it through petinfer, and record the result in it."""
     path = run.folder / f"model-{precision}.onnx"
@@ -151,23 +181,48 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin)
     spec = replace(spec, mode=source.mode, threshold=source.threshold)
     make_portable(model)
+    provisional = Familiarity(run.fitted_on, 1, ()) if run.fitted_on else None
+    spec = replace(spec, familiarity=provisional)
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
-    probabilities, logits = file_answers(classifier, _progress(run.reference.photos, f"comparing {precision}"))
+    names = ["probabilities", "logits", *(["familiarity"] if run.fitted_on else [])]
+    photos = _progress(run.reference.photos, f"comparing {precision}")
+    probabilities, logits, *closeness = file_outputs(classifier, photos, *names)
     details = _details(run, precision, model, classifier, probabilities)
     parity = replace(compare(run.reference, probabilities, logits), **details)
     failures = GATES[precision].failures(parity)
+    scale = set_scale(model, closeness[0]) if closeness else None
+    if scale:
+        spec = replace(spec, familiarity=_described(run, classifier, scale, probabilities, closeness[0]))
     spec = replace(
         spec,
         score=parity.score(run.photos.compared_on),
         parity=parity.summary() | ({"allowed_worse": failures} if failures else {}),
-        golden=with_file_answers(run.golden, classifier),
+        golden=with_file_answers(run.golden, classifier, scale),
     )
     del classifier  # Windows cannot replace a file that a session has mapped
     seal(model, spec, path)
     (run.folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
     sbom_path(path).write_text(sbom(read_spec(path), path), encoding="utf-8")
     return parity
+
+
+def _described(
+    run: _Export, classifier: Classifier, scale: Scale, probabilities: Array, closeness: Array
+) -> Familiarity:
+    """What the file says of its familiarity; ``classifier`` still gives closeness."""
+    others = None
+    if run.others:
+        (found,) = file_outputs(classifier, _progress(run.others, "photos of other things"), "familiarity")
+        others = scale(found)
+    return describe(Measured(scale(closeness), _wrong(run.reference, probabilities), others), run.fitted_on)
+
+
+def _wrong(reference: Reference, probabilities: Array) -> NDArray[np.bool_] | None:
+    """Whether each decision is wrong, if all labels are known."""
+    if reference.truth is None or None in reference.truth:
+        return None
+    return np.asarray(probabilities.argmax(1) != np.array(reference.truth))
 
 
 def _details(

@@ -203,21 +203,26 @@ class Classifier:
         return _Input(image.fit(converted, self.spec.resize, name), image.note_on(decoded))
 
     def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The model's probabilities and logits, each float32 [batch, classes].
+        """The model's probabilities and logits, each float32 [batch, classes]: its `outputs` of these names."""
+        probabilities, logits = self.outputs(batch, "probabilities", "logits")
+        return probabilities, logits
+
+    def outputs(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
+        """The model's outputs of these names, which ``spec.outputs`` lists, each float32 [batch, ...].
+
+        What only other outputs need is not computed.
 
         Args:
             batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
+            names: such as ``probabilities``, ``features``.
 
         Raises:
             ValueError: ``batch`` is of another type or shape.
             DeviceError: the device failed.
-            ModelError: the graph's answers are of another shape than it declares.
+            ModelError: the graph's answers are of another shape than it declares, or it has no such output.
         """
-        probabilities, logits = self._compute(batch, "probabilities", "logits")
-        return probabilities, logits
-
-    def _compute(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
-        """The named outputs, and nothing that only others need."""
+        for name in names:
+            self._require_output(name)
         shape = self.spec.pixels_shape
         if batch.dtype != np.uint8 or batch.shape[1:] != shape:
             expected = f"uint8 {['photos', *shape]}".replace("'", "")
@@ -247,7 +252,7 @@ class Classifier:
     def _predict(self, batch: NDArray[np.uint8], *others: str) -> tuple[list[Prediction], list[NDArray[np.float32]]]:
         """Predictions, and other outputs of the same run."""
         names = ("probabilities",) if self.spec.familiarity is None else ("probabilities", "familiarity")
-        found = self._compute(batch, *names, *others)
+        found = self.outputs(batch, *names, *others)
         if not np.isfinite(found[0]).all():
             raise DeviceError(f"{self.provider}: returned NaN or infinite probabilities (run petinfer verify)")
         familiarities = found[1].tolist() if "familiarity" in names else [None] * len(batch)
@@ -339,7 +344,7 @@ class Classifier:
 
     def _output(self, name: str, photo: Photo) -> NDArray[np.float32]:
         self._require_output(name)
-        found: NDArray[np.float32] = self._compute(self.pixels(photo)[np.newaxis], name)[0][0]
+        found: NDArray[np.float32] = self.outputs(self.pixels(photo)[np.newaxis], name)[0][0]
         return found
 
     def _require_output(self, name: str) -> None:
@@ -352,7 +357,7 @@ class Classifier:
             yield replace(prediction, note=each.note)
 
     def _features_of_inputs(self, inputs: list[_Input]) -> Iterable[NDArray[np.float32]]:
-        return self._compute(_batch(inputs), "features")[0]
+        return self.outputs(_batch(inputs), "features")[0]
 
     def _prediction(self, row: NDArray[np.float32], familiarity: float | None) -> Prediction:
         order = np.argsort(-row, kind="stable")

@@ -75,6 +75,8 @@ class Golden:
     """The Learner's probabilities, in the order of the labels."""
     file: tuple[float, ...]
     """The model file's probabilities, on the CPU."""
+    familiarity: float | None = None
+    """The model file's, where it has this output. Schema 2."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,9 @@ class Spec:
         resize = {**asdict(self.resize), "size": [self.resize.height, self.resize.width]}
         del resize["height"], resize["width"]
         content = {**asdict(self), "resize": resize}
+        for entry in content["golden"].values():
+            if entry["familiarity"] is None:
+                del entry["familiarity"]
         absent = {name for name, default in OPTIONAL.items() if content[name] == default}
         content = {name: value for name, value in content.items() if name not in absent}
         return json.dumps({"schema": SCHEMA if absent != set(OPTIONAL) else 1, **content}, ensure_ascii=False)
@@ -223,7 +228,8 @@ def _familiarity(entry: Any) -> Familiarity:
 
 def _golden(name: str, entry: Any, classes: int) -> Golden:
     entry = _object(f"golden.{name}", entry)
-    _check_entries(f"golden.{name}", entry, set(Golden.__dataclass_fields__))
+    required = set(Golden.__dataclass_fields__) - {"familiarity"}
+    _check_entries(f"golden.{name}", entry, required, {*required, "familiarity"})
     answers = [entry["learner"], entry["file"]]
     sound = (
         re.fullmatch(r"[\w-]+\.\w+", name)
@@ -232,11 +238,17 @@ def _golden(name: str, entry: Any, classes: int) -> Golden:
         and isinstance(entry["size"], list)
         and len(entry["size"]) == 2
         and all(isinstance(side, int) for side in entry["size"])
+        and (entry.get("familiarity") is None or _is_number(entry["familiarity"]))
     )
     if not sound:
         raise ModelError(f"model: golden.{_escaped(name)} is not a golden answer (export it again)")
     return Golden(
-        tuple(entry["size"]), entry["decoded"], entry["pixels"], tuple(entry["learner"]), tuple(entry["file"])
+        tuple(entry["size"]),
+        entry["decoded"],
+        entry["pixels"],
+        tuple(entry["learner"]),
+        tuple(entry["file"]),
+        entry.get("familiarity"),
     )
 
 

@@ -27,10 +27,13 @@ GOLDEN_PHOTOS = Path(__file__).parent / "golden"
 
 # The largest accepted difference to a probability that the same file gave where it was exported, on onnxruntime's CPU.
 TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-3}
+# The same for familiarity, whose scale is 1 from the 1 % quantile to the median.
+FAMILIARITY_TOLERANCES = {"fp32": 1e-3, "fp16": 5e-2, "int8": 1e-1}
 # The same for a JPEG that this machine's decoder decodes to other pixels, and how far its mean colours may be off.
 JPEG_TOLERANCE, COLOUR_TOLERANCE = 5e-2, 4.0  # of 1, of 255
 # Other providers round int8 in other places: some keep a sum in float that the file rounds.
 INT8_ELSEWHERE = 2e-2
+_CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Check:
     as_exported: bool
     """Of a file with a threshold, whether it gave these labels where it was exported too, within the tolerance. Each label is a
     decision, so int8 differs from the Learner in some of them: export's limits say in how many."""
+    familiarity_moved: float = 0.0
+    """|Δ familiarity| to the file's own, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ def _check(classifier: Classifier, name: str, golden: Golden) -> Check:
     decoded = read(GOLDEN_PHOTOS / name, "stored", mode=classifier.spec.mode)
     pixels = fit(decoded, classifier.spec.resize, name)
     pixels_equal = _sha256(pixels) == golden.pixels
-    probabilities = classifier.run(pixels[np.newaxis])[0][0].astype(np.float64)
+    names = ["probabilities", *([] if golden.familiarity is None else ["familiarity"])]
+    answer, *familiarity = (each[0].astype(np.float64) for each in classifier.outputs(pixels[np.newaxis], *names))
+    probabilities = np.asarray(answer)
     return Check(
         name,
         decoded.size == golden.size,
@@ -92,6 +99,7 @@ def _check(classifier: Classifier, name: str, golden: Golden) -> Check:
         float(np.abs(probabilities - golden.file).max()),
         float(np.abs(probabilities - golden.learner).max()),
         *_flipped(classifier.spec.threshold, golden, probabilities, _tolerance(classifier, pixels_equal)),
+        abs(float(familiarity[0]) - golden.familiarity) if golden.familiarity is not None else 0.0,
     )
 
 
@@ -145,6 +153,10 @@ def _failures(classifier: Classifier, checks: tuple[Check, ...]) -> Iterator[str
     for check in checks:
         tolerance = _tolerance(classifier, check.pixels_equal)
         yield from (f"{check.photo}: {failure}" for failure in _failures_of(check, tolerance, provider))
+        limit = FAMILIARITY_TOLERANCES[classifier.spec.precision]
+        if check.pixels_equal and provider == _CPU and not check.familiarity_moved <= limit:
+            moved = f"familiarity differs by {check.familiarity_moved:.1e}, more than {limit:.0e}"
+            yield f"{check.photo}: {moved} (do not use limits on it on this device)"
     if len(wheels := onnxruntime_wheels()) > 1:
         yield f"{' and '.join(wheels)} overwrite each other (pip uninstall all, then install one)"
 

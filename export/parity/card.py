@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from petinfer.provenance import file_sha256
-from petinfer.spec import Spec
+from petinfer.spec import Familiarity, Spec
 
 _MODES = {"RGB": "RGB", "L": "grey"}
 
@@ -33,6 +33,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "made on": str(origin.get("date", "")),
         "errors": _score(spec.score),
         "difference from the Learner": _parity(spec.parity),
+        "familiarity": _familiarity(spec.familiarity),
         "digest (sha256 without the digest itself)": spec.sha256,
         "sha256": file_sha256(path),
     }
@@ -65,3 +66,20 @@ def _parity(parity: dict[str, Any]) -> str:
     moved, flips = parity["max_probability_difference"], parity["flips"]
     share = f"; {parity['int8_share']:.1%} of the multiplications in int8" if "int8_share" in parity else ""
     return f"at most {moved:.1e} in a probability, {flips} decisions flipped, on {parity['photos']} photos{share}"
+
+
+def _familiarity(familiarity: Familiarity | None) -> str:
+    if familiarity is None:
+        return ""
+    rows = [_limit(row) for row in familiarity.table]
+    return "; ".join([f"fitted on {familiarity.photos} photos, scaled on {familiarity.held_back} others", *rows])
+
+
+def _limit(row: dict[str, Any]) -> str:
+    names = {"answered": "answers", "errors_among_answered": "errs on", "others_answered": "answers of other things"}
+    parts = []
+    for entry, verb in names.items():
+        if entry in row:
+            low, high = row[entry]["interval"]
+            parts.append(f"{verb} {row[entry]['share']:.2%} ({low:.2%} to {high:.2%})")
+    return f"from {row['min_familiarity']:.2f} on, it " + ", ".join(parts)

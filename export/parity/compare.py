@@ -154,9 +154,14 @@ class _Rows:
 
 def file_answers(classifier: Classifier, photos: Iterable[Path]) -> tuple[Array, Array]:
     """The model file's probabilities and logits, [photos, classes] each, one photo at a time as on a device."""
-    answers = [classifier.run(classifier.pixels(photo)[np.newaxis]) for photo in photos]
-    probabilities, logits = (np.concatenate(part).astype(np.float64) for part in zip(*answers, strict=True))
+    probabilities, logits = file_outputs(classifier, photos, "probabilities", "logits")
     return probabilities, logits
+
+
+def file_outputs(classifier: Classifier, photos: Iterable[Path], *names: str) -> list[Array]:
+    """The model file's outputs of these names, [photos, ...] each, one photo at a time as on a device."""
+    answers = [classifier.outputs(classifier.pixels(photo)[np.newaxis], *names) for photo in photos]
+    return [np.concatenate(part).astype(np.float64) for part in zip(*answers, strict=True)]
 
 
 def photo_names(photos: Sequence[Path]) -> list[str]:

@@ -7,6 +7,8 @@ by code. Between them they cover every trap that DESIGN names.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from petinfer.verify import GOLDEN_PHOTOS
 
 from ..errors import ParityError
 from ..source.source_model import SourceModel, learner_logits
-from .compare import file_answers, probabilities_of
+from .compare import Array, file_outputs, probabilities_of
 
 _CLASSES = {"RGB": PILImage, "L": PILImageBW}
 
@@ -38,12 +40,16 @@ def learner_golden(source: SourceModel) -> dict[str, Golden]:
     }
 
 
-def with_file_answers(golden: dict[str, Golden], classifier: Classifier) -> dict[str, Golden]:
-    """The golden answers with a file's own."""
-    probabilities, _ = file_answers(classifier, [GOLDEN_PHOTOS / name for name in golden])
+def with_file_answers(
+    golden: dict[str, Golden], classifier: Classifier, scale: Callable[[Array], Array] | None = None
+) -> dict[str, Golden]:
+    """The golden answers with a file's own, and its familiarity on a scale where there is one."""
+    photos = [GOLDEN_PHOTOS / name for name in golden]
+    probabilities, *closeness = file_outputs(classifier, photos, "probabilities", *(["familiarity"] if scale else []))
+    familiarity = scale(closeness[0]).tolist() if scale else [None] * len(golden)
     return {
-        name: Golden(each.size, each.decoded, each.pixels, each.learner, tuple(answer))
-        for (name, each), answer in zip(golden.items(), probabilities.tolist(), strict=True)
+        name: replace(each, file=tuple(answer), familiarity=familiar)
+        for (name, each), answer, familiar in zip(golden.items(), probabilities.tolist(), familiarity, strict=True)
     }
 
 

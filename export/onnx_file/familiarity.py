@@ -1,0 +1,130 @@
+"""Familiarity: how close a photo's features are to those of the training photos, as a few nodes of the graph.
+
+The measure is the Mahalanobis distance of the features, scaled to length 1, under a Gaussian with a full covariance in the
+directions of the largest variance and one variance in all others (probabilistic PCA; M. E. Tipping and C. M. Bishop, 1999).
+Photos of other things lie in the other directions. docs/precision.md compares measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from onnxruntime import InferenceSession
+
+Array = NDArray[np.float64]
+
+FEWEST = 100  # photos to fit on, and as many others to scale on
+_RANK = 64
+_SHORTEST = 1e-6  # length of features: those that are all zero cannot be scaled to 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Closeness of features ``x`` of length 1: the sum of the squares of ``x @ matrix + offset``, and ``x @ linear``."""
+
+    matrix: Array
+    """[features, directions]"""
+    offset: Array
+    """[directions]"""
+    linear: Array
+    """[features]"""
+    photos: int
+    """How many it was fitted on."""
+
+    def __call__(self, features: Array) -> Array:
+        """Closeness, [photos], of features [photos, features] of any length."""
+        lengths = np.linalg.norm(features, axis=1, keepdims=True).clip(min=_SHORTEST)
+        unit = features / lengths
+        return np.asarray(np.square(unit @ self.matrix + self.offset).sum(1) + unit @ self.linear)
+
+
+def fit(features: Array) -> Measure:
+    """The measure for the features of training photos, [photos, features].
+
+    Of the squared distance, ``|c|² / rest - sum(z² · (1 / rest - 1 / variance))``, with ``c`` the unit features less their
+    mean and ``z`` their coordinates, all but constants are kept, with the sign turned.
+    """
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True).clip(min=_SHORTEST)
+    mean = unit.mean(0)
+    _, singular, directions = np.linalg.svd(unit - mean, full_matrices=False)
+    variances = np.square(singular) / len(features)
+    rank = min(_RANK, len(features) // 4, len(mean) // 4)
+    rest = variances[rank:].sum() / (len(mean) - rank)
+    weights = np.sqrt(1 / rest - 1 / variances[:rank])
+    matrix = directions[:rank].T * weights
+    return Measure(matrix, -mean @ matrix, 2 * mean / rest, len(features))
+
+
+def features_of(model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]]) -> Array:
+    """The output ``features`` of a model, [photos, features], for batches of pixels."""
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = [session.run(["features"], {"image": batch})[0] for batch in batches]
+    return np.concatenate(found).astype(np.float64)
+
+
+def add_familiarity(model: onnx.ModelProto, measure: Measure) -> None:
+    """Add the output ``familiarity`` to a model with ``features``; it is the closeness until `set_scale`."""
+    values = {
+        "familiarity_shortest": np.array(_SHORTEST),
+        "familiarity_matrix": measure.matrix,
+        "familiarity_offset": measure.offset,
+        "familiarity_linear": measure.linear,
+        "familiarity_scale": np.array(1.0),
+        "familiarity_shift": np.array(0.0),
+        "familiarity_axes": np.array([1]),
+    }
+    for name, value in values.items():
+        kind = np.int64 if name == "familiarity_axes" else np.float32
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(kind), name))
+    nodes: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
+        ("ReduceL2", ("features", "axes"), "length", {"keepdims": 1}),
+        ("Max", ("length", "shortest"), "divisor", {}),
+        ("Div", ("features", "divisor"), "unit", {}),
+        ("Gemm", ("unit", "matrix", "offset"), "coordinates", {}),
+        ("ReduceSumSquare", ("coordinates", "axes"), "squares", {"keepdims": 0}),
+        ("MatMul", ("unit", "linear"), "products", {}),
+        ("Add", ("squares", "products"), "closeness", {}),
+        ("Mul", ("closeness", "scale"), "scaled", {}),
+        ("Add", ("scaled", "shift"), "familiarity", {}),
+    )
+    for operator, inputs, output, attributes in nodes:
+        names = [each if each == "features" else f"familiarity_{each}" for each in inputs]
+        result = output if output == "familiarity" else f"familiarity_{output}"
+        model.graph.node.append(helper.make_node(operator, names, [result], f"familiarity_{output}_node", **attributes))
+    batch = model.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
+    model.graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, [batch]))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Familiarity on the scale of the file: ``(closeness - low) * factor``."""
+
+    low: float
+    factor: float
+
+    def __call__(self, closeness: Array) -> Array:
+        """[photos] of closeness → [photos] of familiarity."""
+        return (closeness - self.low) * self.factor
+
+
+def set_scale(model: onnx.ModelProto, closeness: Array) -> Scale:
+    """Let 0 be the 1 % quantile of photos that were held back, and 1 their median.
+
+    Args:
+        model: changed in place.
+        closeness: of photos of the classes that nothing was fitted on, [photos]: the output ``familiarity`` before this.
+    """
+    low, middle = np.quantile(closeness, [0.01, 0.5]).tolist()
+    scale = Scale(low, 1 / max(middle - low, 1e-9))
+    values = {"familiarity_scale": scale.factor, "familiarity_shift": -low * scale.factor}
+    for each in model.graph.initializer:
+        if each.name in values:
+            each.CopyFrom(onnx.numpy_helper.from_array(np.array(values[each.name], np.float32), each.name))
+    return scale

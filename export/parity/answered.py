@@ -1,0 +1,62 @@
+"""What a limit on familiarity leaves unanswered: photos of the classes, errors, and photos of other things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petinfer.spec import Familiarity
+
+from .compare import Array, wilson_interval
+
+_SHARES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+_SHOWN = (0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Familiarity of photos that nothing was fitted on."""
+
+    familiarity: Array
+    """Of photos of the classes, [photos]."""
+    wrong: NDArray[np.bool_] | None = None
+    """Whether each one's decision is wrong, where the labels are known."""
+    others: Array | None = None
+    """Of photos of none of the classes, [photos]."""
+
+
+def describe(measured: Measured, fitted_on: int) -> Familiarity:
+    """The description for the model file."""
+    limits = dict(coverage(measured.familiarity))
+    rows = tuple(_row(limits[share], measured) for share in _SHOWN if share in limits)
+    return Familiarity(fitted_on, len(measured.familiarity), tuple(limits.items()), rows)
+
+
+def coverage(familiarity: Array) -> tuple[tuple[float, float], ...]:
+    """Shares, and the familiarity that a new photo reaches with at least that probability (split conformal prediction).
+
+    Of n exchangeable photos, the k-th smallest value has at least the share 1 - k / (n + 1) of new ones at or above it.
+    """
+    ranked = np.sort(familiarity)
+    places = {share: int((len(ranked) + 1) * (1 - share) + 1e-9) for share in _SHARES}
+    return tuple((share, round(float(ranked[k - 1]), 6)) for share, k in places.items() if k >= 1)
+
+
+def _row(limit: float, measured: Measured) -> dict[str, Any]:
+    """Counts, with 95 % intervals of their shares."""
+    answered = measured.familiarity >= limit
+    row: dict[str, Any] = {"min_familiarity": limit, "answered": _share(answered)}
+    if measured.wrong is not None and answered.any():
+        row["errors_among_answered"] = _share(measured.wrong[answered])
+    if measured.others is not None:
+        row["others_answered"] = _share(measured.others >= limit)
+    return row
+
+
+def _share(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    count, photos = int(chosen.sum()), len(chosen)
+    interval = list(wilson_interval(count, photos))
+    return {"count": count, "photos": photos, "share": round(count / photos, 6), "interval": interval}

@@ -1,0 +1,168 @@
+"""Features, heat maps and familiarity in the graph, against torch and autograd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastai.vision.all import resnet18
+from numpy.typing import NDArray
+from torch import nn
+
+from export.onnx_file.familiarity import add_familiarity, features_of, fit, set_scale
+from export.onnx_file.graph import export_graph
+from export.onnx_file.parts import LinearNetwork, PooledNetwork, divide
+from export.onnx_file.seal import seal
+from export.parity.answered import Measured, coverage, describe
+from export.source.source_model import SourceModel
+from petinfer import Classifier
+from petinfer.spec import Familiarity, Spec
+
+from .test_architectures import learner
+
+
+@pytest.fixture(scope="module")
+def source(drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> SourceModel:
+    return learner(tmp_path_factory.mktemp("learner"), drawn_photos, resnet18)
+
+
+@pytest.fixture(scope="module")
+def file(source: SourceModel, drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 file with familiarity, fitted on 16 of the drawn photos and scaled on the 16 others."""
+    path = tmp_path_factory.mktemp("file") / "model.onnx"
+    model = export_graph(source)
+    photos = np.stack([source.pixels(photo) for photo in sorted(drawn_photos.iterdir())])
+    measure = fit(features_of(model, [photos[::2]]))
+    closeness = measure(features_of(model, [photos[1::2]]))
+    add_familiarity(model, measure)
+    scale = set_scale(model, closeness)
+    seal(model, Spec(source.labels, source.resize, familiarity=describe(Measured(scale(closeness)), 16)), path)
+    return path
+
+
+def forward(source: SourceModel, photo: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The last maps (with their gradient's graph), the pooled features and the logits, as torch computes them."""
+    (pixels,) = source.learn.dls.test_dl([photo], bs=1, num_workers=0).one_batch()
+    body, head = source.learn.model
+    maps = body(pixels.as_subclass(torch.Tensor))
+    return maps, head[1](head[0](maps)), head(maps)
+
+
+def grad_cam(maps: torch.Tensor, logits: torch.Tensor) -> NDArray[np.float32]:
+    """Grad-CAM of the most probable class by autograd, 0 to 1."""
+    (gradient,) = torch.autograd.grad(logits.max(), maps)
+    cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1)[0].clamp(min=0)
+    return np.asarray((cam / cam.max().clamp(min=1e-12)).detach())
+
+
+def test_features_are_fastais_pooled_features(source: SourceModel, file: Path, cat_photo: Path) -> None:
+    _, features, _ = forward(source, cat_photo)
+    assert np.abs(Classifier(file).features(cat_photo) - features[0].detach().numpy()).max() <= 1e-5
+
+
+def test_a_heat_map_is_grad_cam_of_the_most_probable_class(source: SourceModel, file: Path, drawn_photos: Path) -> None:
+    classifier = Classifier(file)
+    for photo in sorted(drawn_photos.iterdir())[::4]:
+        maps, _, logits = forward(source, photo)
+        heat = classifier.heat_map(photo)
+        assert heat.shape == (7, 7) and heat.max() == 1
+        assert np.abs(heat - grad_cam(maps, logits)).max() <= 1e-4
+
+
+def test_familiarity_is_the_measure_of_torchs_features(source: SourceModel, file: Path, drawn_photos: Path) -> None:
+    photos = sorted(drawn_photos.iterdir())
+    features = np.stack([forward(source, photo)[1][0].detach().numpy() for photo in photos]).astype(np.float64)
+    closeness = fit(features[::2])(features)
+    low, middle = np.quantile(closeness[1::2], [0.01, 0.5])
+    expected = (closeness - low) / (middle - low)
+    found = [prediction.familiarity for prediction in Classifier(file).predict_batch(photos)]
+    assert np.abs(np.array(found) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_a_photo_below_the_limit_gets_no_label(file: Path, drawn_photos: Path) -> None:
+    """16 photos were held back, and the least familiar of them is below their 1 % quantile."""
+    held_back = sorted(drawn_photos.iterdir())[1::2]
+    predictions = Classifier(file, min_familiarity=0).predict_batch(held_back)
+    familiarity = [each.familiarity for each in predictions if each.familiarity is not None]
+    assert [each.label is None for each in predictions] == [value < 0 for value in familiarity]
+    assert sum(each.sure for each in predictions) == 15
+    assert all(len(each.probabilities) == 4 for each in predictions)
+
+
+def test_the_stream_of_heat_gives_the_predictions_too(file: Path, drawn_photos: Path) -> None:
+    photos = sorted(drawn_photos.iterdir())[:9]
+    classifier = Classifier(file)
+    predictions = classifier.predict_batch(photos)
+    for photo, found, expected in zip(photos, classifier.heat_stream(photos), predictions, strict=True):
+        assert found.prediction.label == expected.label
+        assert np.array_equal(found.pixels, classifier.pixels(photo))
+        assert np.abs(found.heat - classifier.heat_map(photo)).max() <= 1e-4
+
+
+def test_any_network_that_ends_in_a_linear_layer_has_features() -> None:
+    torch.manual_seed(0)
+    network = Backwards()
+    pixels = torch.randn(2, 3, 8, 8)
+    divided = divide(network.eval(), pixels)
+    assert isinstance(divided, LinearNetwork)
+    logits, features = divided(pixels)
+    assert torch.equal(logits, network(pixels)) and features.shape == (2, 5)
+
+
+def test_a_network_without_a_last_linear_layer_is_not_divided() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(128, 4), nn.Tanh()).eval()
+    assert divide(network, torch.randn(2, 3, 8, 8)) is network
+
+
+def test_a_negative_gradient_gives_no_heat() -> None:
+    network = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)).eval()
+    with torch.no_grad():
+        network[3].weight.copy_(torch.tensor([[-1.0], [-2.0]]))
+    divided = divide(network, torch.randn(2, 1, 4, 4))
+    assert isinstance(divided, PooledNetwork)
+    assert divided(torch.rand(1, 1, 4, 4))[2].abs().max() == 0
+
+
+class Backwards(nn.Module):
+    """Its modules are not made in the order in which it calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.body = nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 5, 3)
+        self.last = nn.Linear(5, 4)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, 4]."""
+        out: torch.Tensor = self.last(self.pool(self.body(pixels)).flatten(1))
+        return out
+
+
+def test_coverage_is_that_of_split_conformal_prediction() -> None:
+    """Of 199 photos, the second-smallest has 1 - 2 / 200 = 99 % of new ones at or above it; no value has 99.9 %."""
+    found = dict(coverage(np.arange(199.0)))
+    assert found[0.99] == 1 and found[0.995] == 0 and found[0.5] == 99
+    assert 0.999 not in found
+
+
+def test_the_table_counts_who_is_answered_and_who_is_wrong() -> None:
+    familiarity, wrong = np.arange(100.0), np.arange(100) < 10
+    described = describe(Measured(familiarity, wrong, np.array([0.0, 5.0, 9.0, 50.0])), 7)
+    assert described.photos == 7 and described.held_back == 100
+    row = described.table[0]
+    assert row["min_familiarity"] == 9 and row["answered"]["count"] == 91
+    assert row["errors_among_answered"] == {
+        "count": 1,
+        "photos": 91,
+        "share": 0.010989,
+        "interval": [0.001942, 0.059649],
+    }
+    assert row["others_answered"]["share"] == 0.5
+
+
+def test_the_limit_for_a_coverage_is_looked_up_in_the_file() -> None:
+    familiarity = Familiarity(5, 5, ((0.9, -0.5), (0.99, -2.0)))
+    assert (familiarity.least(0.9), familiarity.least(0.95), familiarity.least(0.99)) == (-0.5, -2.0, -2.0)
+    with pytest.raises(ValueError, match=r"min_coverage: 0.995, over 0.99, the most that the model file knows"):
+        familiarity.least(0.995)
