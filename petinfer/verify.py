@@ -118,7 +118,7 @@ def _flipped(
 def _tolerance(classifier: Classifier, pixels_equal: bool) -> float:
     """The largest accepted difference of a probability to the file's own answer."""
     spec = classifier.spec
-    elsewhere = spec.precision == "int8" and classifier.provider != "CPUExecutionProvider"
+    elsewhere = spec.precision == "int8" and classifier.provider != _CPU
     tolerance = INT8_ELSEWHERE if elsewhere else TOLERANCES[spec.precision]
     return tolerance if pixels_equal else max(tolerance, JPEG_TOLERANCE)
 
