@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
+from petinfer.image import read
 from petinfer.session.model_file import digest
-from petinfer.verify import INT8_ELSEWHERE, TOLERANCES, Verdict, verify
+from petinfer.spec import Golden
+from petinfer.verify import INT8_ELSEWHERE, TOLERANCES, Check, Verdict, _colours_moved, onnxruntime_wheels, verify
+
+from .test_limits import limits_model
 
 PNG, JPEG = "cat-palette.png", "cat.jpg"
 OTHER = "0" * 64
@@ -20,6 +26,12 @@ OTHER = "0" * 64
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     return Classifier()
+
+
+class Elsewhere(Classifier):
+    """A classifier that says another provider computes."""
+
+    provider = "OtherExecutionProvider"
 
 
 def verified(classifier: Classifier, photo: str = PNG, **changes: Any) -> Verdict:
@@ -102,8 +114,91 @@ def test_a_jpeg_of_other_pixels_may_differ_by_5_percent(by: float, failures: int
     assert len(verified(classifier, JPEG, decoded=OTHER, pixels=OTHER, file=file).failures) == failures
 
 
-def test_int8_may_differ_more_on_other_providers_than_the_cpu() -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("int8", 2e-2), ("fp16", 5e-3)])
+def test_int8_alone_may_differ_more_on_other_providers(precision: str, tolerance: float) -> None:
     assert TOLERANCES["int8"] < INT8_ELSEWHERE == 2e-2
+    classifier = Elsewhere()
+    for by, fails in ((0.9 * tolerance, False), (1.1 * tolerance, True)):
+        golden = {PNG: replace(classifier.spec.golden[PNG], file=shifted(classifier, PNG, by))}
+        moved = f"a probability differs by {by:.1e}, more than {tolerance:.0e}"
+        found = with_spec(classifier, golden=golden, precision=precision).failures
+        assert found == ((f'{PNG}: {moved} on OtherExecutionProvider (use device="cpu")',) if fails else ())
+
+
+def familiar(classifier: Classifier, by: float, photo: str = PNG, **changes: Any) -> tuple[Check, tuple[str, ...]]:
+    """The check and the failures of a golden photo whose recorded familiarity is larger by ``by``."""
+    decoded = read(golden_path(photo), "stored")
+    pixels = classifier.pixels(golden_path(photo))
+    answers, familiarity = (each[0] for each in classifier.outputs(pixels[None], "probabilities", "familiarity"))
+    digests = [sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in (decoded, pixels)]
+    golden = Golden(decoded.size, *digests, tuple(answers.tolist()), tuple(answers.tolist()), float(familiarity) + by)
+    found = with_spec(classifier, golden={photo: replace(golden, **changes)})
+    return found.checks[0], found.failures[1:]  # the first is that the file's sha256 is not recorded
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("fp16", 5e-2), ("int8", 1e-1)])
+def test_a_familiarity_may_differ_by_the_tolerance_alone(precision: str, limit: float, tmp_path: Path) -> None:
+    classifier = Classifier(limits_model(tmp_path / "limits.onnx", precision=precision), orientation="stored")
+    for by in (0.9 * limit, 1.1 * limit):
+        for sign in (1, -1):
+            check, failures = familiar(classifier, by * sign)
+            assert check.familiarity_moved == pytest.approx(by, rel=1e-6)
+            moved = f"familiarity differs by {by:.1e}, more than {limit:.0e}"
+            expected = f"{PNG}: {moved} (do not use limits on it on this device)"
+            assert failures == ((expected,) if by > limit else ())
+
+
+def test_familiarity_is_compared_for_equal_pixels_on_the_cpu_alone(tmp_path: Path) -> None:
+    path = limits_model(tmp_path / "limits.onnx")
+    check, failures = familiar(Elsewhere(path, orientation="stored"), 1.0)
+    assert (check.familiarity_moved, failures) == (pytest.approx(1), ())
+    check, failures = familiar(Classifier(path, orientation="stored"), 1.0, JPEG, decoded=OTHER, pixels=OTHER)
+    assert (check.familiarity_moved, failures) == (pytest.approx(1), ())
+
+
+def test_without_a_recorded_familiarity_nothing_moved(classifier: Classifier, tmp_path: Path) -> None:
+    assert verified(classifier).checks[0].familiarity_moved == 0
+    check, failures = familiar(Classifier(limits_model(tmp_path / "limits.onnx"), orientation="stored"), 0)
+    assert (check.familiarity_moved, failures) == (0, ())
+
+
+def test_the_colours_of_a_grey_model_are_compared_too() -> None:
+    for photo in ("cat.jpg", "cat-grey.jpg"):
+        grey = read(golden_path(photo), "stored", mode="L")
+        assert _colours_moved(photo, np.asarray(grey)) < 1
+        assert _colours_moved(photo, np.asarray(grey)[:, ::-1]) > 10
+
+
+def test_an_image_of_fewer_than_four_pixels_has_other_colours() -> None:
+    whole = np.asarray(read(golden_path(JPEG), "stored"))
+    assert _colours_moved(JPEG, whole) < 1
+    assert [_colours_moved(JPEG, whole[:n]) for n in (1, 3)] == [255, 255]
+    assert _colours_moved(JPEG, whole[:, :3]) == 255
+    assert _colours_moved(JPEG, whole[:4, :4]) < 255
+    assert _colours_moved(PNG, whole[:1]) == 0
+
+
+def installed(folder: Path, name: str, *files: str) -> None:
+    """A distribution as pip installs one."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
+def test_two_wheels_of_onnxruntime_are_a_failure(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path, "Onnxruntime_GPU", "onnxruntime/__init__.py", "onnxruntime/capi/x.so")
+    installed(tmp_path, "onnxruntime-ep-openvino", "onnxruntime_ep_openvino/__init__.py")
+    installed(tmp_path, "something-else", "onnxruntime/__init__.py")
+    (tmp_path / "nameless-1.0.dist-info").mkdir()
+    (tmp_path / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    here = onnxruntime_wheels()
+    assert here[-1] == "onnxruntime-gpu" and len(here) == 2
+    problem = "overwrite each other (pip uninstall all, then install one)"
+    assert verified(classifier).failures == (f"{' and '.join(here)} {problem}",)
 
 
 def test_a_file_with_another_sha256_is_not_the_exported_one(classifier: Classifier) -> None:
