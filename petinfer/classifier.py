@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -210,7 +209,7 @@ class Classifier:
     def outputs(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
         """The model's outputs of these names, which ``spec.outputs`` lists, each float32 [batch, ...].
 
-        What only other outputs need is not computed.
+        The network computes them all, whichever are asked for.
 
         Args:
             batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
@@ -228,7 +227,7 @@ class Classifier:
             expected = f"uint8 {['photos', *shape]}".replace("'", "")
             raise ValueError(f"batch: {batch.dtype} {list(batch.shape)} is not {expected}, which `pixels` gives")
         try:
-            found = self.session.run(names, {"image": batch}, _only_what_is_asked())
+            found = self.session.run(names, {"image": batch})
         except (ModelError, DeviceError):
             raise
         except Exception as error:  # onnxruntime's own classes share no base but this
@@ -384,16 +383,6 @@ class _Input(NamedTuple):
 
 def _from_arguments(positional: tuple[Any, ...], named: dict[str, Any]) -> Classifier:
     return Classifier(*positional, **named)
-
-
-@cache
-def _only_what_is_asked() -> onnxruntime.RunOptions:
-    """By default, onnxruntime computes every output of the graph."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
 
 
 def _batch(inputs: list[_Input]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from petinfer import Classifier, DeviceError, ModelError, PhotoError
 from petinfer.classifier import BUNDLED_MODEL
@@ -181,6 +181,13 @@ def test_orientation_is_the_models_unless_given(lying_photo: Path) -> None:
     assert Classifier(orientation="stored").predict(lying_photo).orientation == "stored"
     with pytest.raises(ValueError, match="orientation: 'sideways' is not one of stored, upright"):
         Classifier(orientation="sideways")
+
+
+def test_upright_turns_the_pixels_as_the_exif_entry_asks(lying_photo: Path) -> None:
+    stored, upright = (Classifier(orientation=each).pixels(lying_photo) for each in ("stored", "upright"))
+    turned = ImageOps.exif_transpose(Image.open(lying_photo))
+    assert np.array_equal(upright, Classifier(orientation="stored").pixels(turned))
+    assert not np.array_equal(stored, upright)
 
 
 def test_threads_do_not_change_the_answer(cat_photo: Path) -> None:

@@ -52,6 +52,7 @@ def test_a_threshold_is_compared_in_float32_as_torch_does() -> None:
     float32 = np.array([0.1], np.float32)  # as float64, 0.1000000015 is over 0.1
     assert not decided(float32, 0.1).any()
     assert not decided(float32.astype(np.float64), 0.1).any()
+    assert not decided(np.array([0.1000000016]), 0.1).any()  # in float32, 0.1
 
 
 def test_of_equal_probabilities_the_first_is_the_label() -> None:
