@@ -5,6 +5,7 @@ Where the body is good and the photos are few or the processor is slow, this is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from .artifacts import replacing
 
-WEIGHT_DECAYS = (0.003, 0.01, 0.03, 0.1)
+WEIGHT_DECAYS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _SMOOTHING = 0.02  # of the labels: about 1 % of them are wrong
 _TOGETHER = 512  # photos in one file of features
 _FLOOR = 0.01  # added to each feature's standard deviation: some features are almost always 0
@@ -42,16 +43,18 @@ class LinearFit(NamedTuple):
     """Of the validation photos."""
 
 
-def fit_linear(learn: Learner, out: Path) -> LinearFit:
+def fit_linear(learn: Learner, out: Path, sources: Sequence[str] | None = None) -> LinearFit:
     """Fit the Learner's last layer on its training photos, with the weight decay that suits its validation photos best.
 
     Args:
         learn: its head is `linear_head`; changed in place.
+        sources: of each training photo, where they are known: large sources then count for less, see `source_weights`.
         out: the run's folder. Features are kept there until all is done, so that a stopped run continues.
     """
     train, valid = (_features(learn, files, out, name) for files, name in
                     ((learn.dls.train_ds.items, "train"), (learn.dls.valid_ds.items, "valid")))  # fmt: skip
-    fitted = [(decay, fit(*train, learn.dls.c, decay)) for decay in WEIGHT_DECAYS]
+    weights = source_weights(sources, train[1].tolist()) if sources else torch.ones(len(train[1]))
+    fitted = [(decay, fit(*train, weights, learn.dls.c, decay)) for decay in WEIGHT_DECAYS]
     logits = [valid[0] @ weight.T + bias for _, (weight, bias) in fitted]
     best = int(np.argmin([functional.cross_entropy(each, valid[1]).item() for each in logits]))
     decay, (weight, bias) = fitted[best]
@@ -64,12 +67,24 @@ def fit_linear(learn: Learner, out: Path) -> LinearFit:
     return LinearFit(decay, logits[best].double().numpy(), valid[1].numpy())
 
 
-def fit(features: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
+def source_weights(sources: Sequence[str], labels: Sequence[int]) -> Tensor:
+    """A weight for each photo, float32 [photos] with mean 1: one over the root of how many its source has of its label.
+
+    A source with 100 times as many photos as another counts 10 times as much, and both of its labels nearly the same.
+    """
+    pairs = list(zip(sources, labels, strict=True))
+    counts = Counter(pairs)
+    weights = torch.tensor([counts[pair] ** -0.5 for pair in pairs])
+    return weights / weights.mean()
+
+
+def fit(features: Tensor, labels: Tensor, weights: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
     """Weight [classes, features] and bias [classes] of a logistic regression on standardised features, by L-BFGS.
 
     Args:
         features: float32 [photos, features].
         labels: int64 [photos].
+        weights: of each photo in the loss, float32 [photos].
         classes: how many there are.
         decay: weight of half the squared weights in the loss.
     """
@@ -82,8 +97,8 @@ def fit(features: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[T
     def closure() -> Tensor:
         optimizer.zero_grad()
         logits = functional.linear(standardised, weight, bias)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=_SMOOTHING)
-        loss = loss + decay * weight.square().sum() / 2
+        losses = functional.cross_entropy(logits, labels, label_smoothing=_SMOOTHING, reduction="none")
+        loss = (losses * weights).mean() + decay * weight.square().sum() / 2
         loss.backward()
         return loss
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+_SINGLE = ("weights", "test", "sources")  # inputs that a run saves, each one path
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,11 +35,16 @@ def with_previous_inputs(options: Options, content: dict[str, Any]) -> Options:
     before = content.get("sources", {})
     data = before.get("data") or []
     data = tuple(Path(folder) for folder in ([data] if isinstance(data, str) else data))
-    weights, test = (Path(before[name]) if before.get(name) else None for name in ("weights", "test"))
-    return replace(options, data=options.data or data, weights=options.weights or weights, test=options.test or test)
+    kept: dict[str, Any] = {
+        name: getattr(options, name) or (Path(before[name]) if before.get(name) else None) for name in _SINGLE
+    }
+    return replace(options, data=options.data or data, **kept)
 
 
 def input_paths(options: Options) -> dict[str, Any]:
     """The inputs of a run, as saved in ``recipe.json`` for ``--resume``."""
-    one = {name: path and str(path) for name, path in (("weights", options.weights), ("test", options.test))}
-    return {"data": [str(folder) for folder in options.data], **one}
+    paths = {name: getattr(options, name) for name in _SINGLE}
+    return {
+        "data": [str(folder) for folder in options.data],
+        **{name: path and str(path) for name, path in paths.items()},
+    }

@@ -29,7 +29,7 @@ from .photos import Photos, choose_photos, decodable
 from .processes import is_first, is_one_of_several, leave_other_processes
 from .recipe import Recipe, as_settings, load_content, load_settings
 from .report import RunDetails, write_report
-from .split import Split, require_photos
+from .split import Split, read_sources, require_photos, source_of
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         kept = {"settings": as_settings(recipe), "sources": input_paths(options), "photos": photos.facts}
         write_json(options.out / "recipe.json", kept)
     if recipe.linear:
-        fit = fit_linear(learn, options.out)
+        source = source_of(read_sources(options.sources)) if options.sources else None
+        fit = fit_linear(learn, options.out, [source(photo) for photo in learn.dls.train_ds.items] if source else None)
         click.echo(f"weight decay of the linear layer: {fit.decay}", err=True)
         return Training(True, [], [], (fit.logits, fit.labels))
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)

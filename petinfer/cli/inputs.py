@@ -25,7 +25,9 @@ def model_options(command: _Command) -> _Command:
     """Add the options that choose the model, the device and the threads."""
     for option in (
         click.option(
-            "--model", type=click.Path(path_type=Path), help="Model file.  [default: the bundled one, cat or dog]"
+            "--model",
+            type=click.Path(path_type=Path),
+            help="Model file, or lite for the small bundled one.  [default: the bundled one, cat or dog]",
         ),
         click.option(
             "--device",

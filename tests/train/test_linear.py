@@ -19,7 +19,7 @@ from train.data import dataloaders
 from train.errors import TrainingError
 from train.evaluation import predict_logits
 from train.learner import make_learner
-from train.linear import WEIGHT_DECAYS, fit, fit_linear
+from train.linear import WEIGHT_DECAYS, fit, fit_linear, source_weights
 from train.recipe import Recipe
 from train.split import Split
 
@@ -38,11 +38,13 @@ def test_the_fitted_layer_minimises_the_stated_loss() -> None:
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (60,), generator=random)
     features = torch.randn(60, 5, generator=random) * 3 + functional.one_hot(labels, 5) + 7
-    weight, bias = fit(features, labels, 3, 0.01)
+    weights = torch.rand(60, generator=random)
+    weight, bias = fit(features, labels, weights, 3, 0.01)
     deviation = features.std(0) + 0.01
     standardised = (weight * deviation).requires_grad_()
     logits = (features - features.mean(0)) / deviation @ standardised.T + bias + weight @ features.mean(0)
-    loss = functional.cross_entropy(logits, labels, label_smoothing=0.02) + 0.01 * standardised.square().sum() / 2
+    losses = functional.cross_entropy(logits, labels, label_smoothing=0.02, reduction="none")
+    loss = (losses * weights).mean() + 0.01 * standardised.square().sum() / 2
     loss.backward()
     assert standardised.grad is not None and standardised.grad.abs().max() < 1e-4
 
@@ -56,6 +58,16 @@ def test_the_body_keeps_its_weights_and_the_layer_answers(learn: Learner, tmp_pa
     logits, labels = predict_logits(learn, learn.dls.train_ds.items)
     assert (logits.argmax(1) == labels).mean() > 0.9
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_source_counts_by_the_root_of_its_size() -> None:
+    weights = source_weights(["a"] * 4 + ["b"], [0, 0, 0, 0, 0])
+    assert weights[:4].sum() / weights[4] == pytest.approx(2) and weights.mean() == pytest.approx(1)
+
+
+def test_both_labels_of_a_source_count_nearly_the_same() -> None:
+    weights = source_weights(["a"] * 5, [0, 0, 0, 0, 1])
+    assert weights[:4].sum() / weights[4] == pytest.approx(2)
 
 
 def test_a_stopped_run_reads_the_features_that_it_has(learn: Learner, tmp_path: Path) -> None:
