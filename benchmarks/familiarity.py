@@ -81,7 +81,7 @@ def draw(familiar: Array, strange: Array, out: Path) -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     low, high = np.quantile(np.concatenate([familiar, strange]), [0.002, 0.998]).tolist()
-    edges = np.linspace(low, high, 60)
+    edges = np.linspace(low, high, 60).tolist()
     groups: Sequence[tuple[Array, str, str]] = (
         (familiar, f"{len(familiar):,} photos of the classes", "#2a7f62"),
         (strange, f"{len(strange):,} photos of other things", "#c8553d"),
