@@ -105,8 +105,8 @@ def _answer(source: SourceModel, photos: Photos) -> Reference:
     _say(f"the Learner classifies {len(photos.comparison)} photos")
     logits = learner_logits(source.learn, photos.comparison)
     if logits.shape[1:] != (len(source.labels),):
-        outputs = " x ".join(map(str, logits.shape[1:])) or 1
-        problem = f"its network has {outputs} outputs for the {len(source.labels)} labels {', '.join(source.labels)}"
+        shape, labels = list(logits.shape[1:]), ", ".join(source.labels)
+        problem = f"its network's output for a photo has the shape {shape}, not [{len(source.labels)}]: {labels}"
         raise ExportError(f"learner: {problem[:300]} (train with as many outputs as the vocab has labels)")
     return Reference(photos.comparison, source.labels, logits, truth, source.threshold)
 

@@ -25,17 +25,19 @@ _ONE_LABEL = (
     FocalLossFlat,
     nn.CrossEntropyLoss,
 )
-_TORCHS_BCE = (
-    "BCEWithLogitsLoss",
-    "binary_cross_entropy_with_logits",
-)  # fastai decodes neither: 0.5 is its own default
-_TASKS = {
-    "BCELoss": "a network that ends in a sigmoid",
-    "MSELoss": "regression",
-    "L1Loss": "regression",
-    "DiceLoss": "segmentation",
+# fastai decodes neither of torch's own; 0.5 is the default of its BCEWithLogitsLossFlat
+_TORCHS_BCE = ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits")
+_CLASSIFIERS = "only Learners that give photos labels are"
+_TASKS = {  # with remedies
+    "BCELoss": ("a network that ends in a sigmoid", "train without it, with BCEWithLogitsLossFlat"),
+    "MSELoss": ("regression", _CLASSIFIERS),
+    "L1Loss": ("regression", _CLASSIFIERS),
+    "DiceLoss": ("segmentation", _CLASSIFIERS),
 }
-_REMEDY = "train with CrossEntropyLossFlat, or for several labels with MultiCategoryBlock and BCEWithLogitsLossFlat"
+_UNKNOWN = (
+    "an unknown task",
+    "train with CrossEntropyLossFlat, or for several labels with MultiCategoryBlock and BCEWithLogitsLossFlat",
+)
 
 
 class Task(NamedTuple):
@@ -64,18 +66,18 @@ def _threshold_of(learn: Learner) -> float | None:
     named = loss.func if type(loss) is BaseLoss else loss  # MSELossFlat() is a BaseLoss of MSELoss
     name = getattr(named, "__name__", type(named).__name__)
     if isinstance(learn.model, DynamicUnet):
-        raise _refusal(name, "segmentation")
+        raise _refusal(name, *_TASKS["DiceLoss"])
     if isinstance(loss, _ONE_LABEL) or name == "cross_entropy":
         return None
     if isinstance(loss, BCEWithLogitsLossFlat):
         return _number(loss.thresh)
     if name in _TORCHS_BCE:
         return 0.5
-    raise _refusal(name, _TASKS.get(name, "an unknown task"))
+    raise _refusal(name, *_TASKS.get(name, _UNKNOWN))
 
 
-def _refusal(loss: str, task: str) -> ExportError:
-    return ExportError(f"learner: its loss is {loss}, for {task}, which is not exported ({_REMEDY})")
+def _refusal(loss: str, task: str, remedy: str) -> ExportError:
+    return ExportError(f"learner: its loss is {loss}, for {task}, which is not exported ({remedy})")
 
 
 def _number(threshold: Any) -> float:

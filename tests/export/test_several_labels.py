@@ -223,7 +223,7 @@ def test_a_learner_without_names_for_its_classes_is_refused(photos: Path) -> Non
 def test_one_output_for_two_classes_is_refused(photos: Path, tmp_path: Path) -> None:
     """A CategoryBlock of two with BCE: one sigmoid decides between them."""
     learn = small(CategoryBlock, 1, BCEWithLogitsLossFlat(), photos, get_y=lambda photo: "red" in photo.name)
-    with pytest.raises(ExportError, match="its network has 1 outputs for the 2 labels False, True"):
+    with pytest.raises(ExportError, match=r"output for a photo has the shape \[1\], not \[2\]: False, True"):
         export(Options(saved(learn, tmp_path), tmp_path / "out", photos=photos, limit=4))
 
 
