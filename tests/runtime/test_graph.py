@@ -89,6 +89,9 @@ HOSTILE = {
     "an external tensor with a long number": (
         [(INITIALIZER, tensor("weight", b"\x70\x81\x00"))], f"its tensor 'weight' {OTHER}"),
     "a sparse external tensor": ([(SPARSE, SPARSE_TENSOR)], f"its tensor 'sparse values' {OTHER}"),
+    "a sparse external constant": (
+        [(NODE, node("Constant", field(1, b"sparse_value") + field(22, SPARSE_TENSOR) + number(20, 11)))],
+        f"its tensor 'sparse values' {OTHER}"),
     "an external constant": ([(NODE, node("Constant", CONSTANT))], f"its tensor 'hidden' {OTHER}"),
     "the same twice, in a subgraph": (
         [(NODE, node("If", subgraph((NODE, node("Constant", CONSTANT)))))], f"its tensor 'hidden' {OTHER}"),
@@ -123,11 +126,25 @@ def test_a_hostile_graph_is_refused_by_the_name_of_the_entry(what: str, tmp_path
     assert str(caught.value) == f"{path}: {problem} (python -m export writes model files)"
 
 
+def test_long_names_and_names_that_are_not_utf8_are_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "long.onnx"
+    for parts, problem in (
+        ([*SOUND, (INPUT, value("x" * 61, 1))], f"expected 'image'|, '{'x' * 60}' float32 with 0 dimensions"),
+        ([*SOUND, (NODE, field(4, b"\xff" * 61))], f"its operator '{chr(0xFFFD) * 60}' of the domain"),
+        ([*SOUND, (INITIALIZER, tensor("w" * 61, EXTERNAL))], f"its tensor '{'w' * 60}' is stored"),
+    ):
+        path.write_bytes(model(parts))
+        with pytest.raises(ModelError) as refused:
+            check_graph(path)
+        assert all(each in str(refused.value) for each in problem.split("|"))
+
+
 WRONG = {
     "no input": ([*SOUND[:3], *SOUND[4:]], "its inputs are none, expected"),
     "an input of another name": ([*SOUND, (INPUT, value("x", 2, "batch", 4, 4, 3))], "its inputs are 'image' uint8 with"),
     "a float input": ([*SOUND[:3], (INPUT, value("image", 1, "n", 4, 4, 3)), *SOUND[4:]], "its inputs are 'image' float32"),
     "an input of two dimensions": ([*SOUND[:3], (INPUT, value("image", 2, "n", 4)), *SOUND[4:]], "'image' uint8 with 2 dimen"),
+    "an input without a name": ([*SOUND, (INPUT, field(2, b""))], "'' of another type with 0 dimensions"),
     "an output missing": (SOUND[:5], "its outputs are 'probabilities' float32 with 2 dimensions, expected"),
     "an output of float64": ([*SOUND[:5], (OUTPUT, value("logits", 11, "batch", 48))], "'logits' float64 with 2 dimensions"),
     "an output without a type": ([*SOUND[:5], (OUTPUT, field(1, b"logits"))], "'logits' of another type with 0 dimensions"),
