@@ -7,9 +7,9 @@ onnx/model-int8.onnx. The alternatives are not dependencies of petinfer; a missi
 
     pip install openvino nncf ncnn pnnx
 
-(not onnxruntime-openvino, which overwrites onnxruntime). Every question is a script that runs in its own process, where all
-contenders take turns. The results are named after the processor: a CSV of all rows, a JSON of versions and conditions, and
-a plot.
+(not onnxruntime-openvino, which overwrites onnxruntime). Every question is a script, where each contender has
+its own process and they take turns. The results are named after the processor: a CSV of all rows, a JSON of versions and
+conditions, and a plot.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(
 ) -> None:
     """Compare petinfer with its alternatives: the weights in RUN, on the photos below PHOTOS.
 
-    RUN is a run folder with exported models in RUN/onnx. All questions take about nine minutes on two cores.
+    RUN is a run folder with exported models in RUN/onnx.
     """
     counts = {"rounds": rounds, "number": folder_photos}
     chosen = {name: counts.get(count) for name, count in QUESTIONS.items() if not only or name in only}
@@ -96,9 +96,10 @@ def ask(question: str, run: Path, photos: Path, work: Path, count: int | None) -
 
 
 def merge(parts: Sequence[Findings]) -> Findings:
-    """All rows, and each skipped contender once."""
+    """All rows, and each skipped contender and each note once."""
     skipped = dict.fromkeys(line for part in parts for line in part.skipped)
-    return Findings([row for part in parts for row in part.rows], list(skipped))
+    notes = dict.fromkeys(line for part in parts for line in part.notes)
+    return Findings([row for part in parts for row in part.rows], list(skipped), list(notes))
 
 
 def write(findings: Findings, run: Path, out: Path) -> str:
@@ -107,7 +108,7 @@ def write(findings: Findings, run: Path, out: Path) -> str:
     name = f"{slug(about['processor'])}-{about['cores']}-cores"
     out.mkdir(parents=True, exist_ok=True)
     write_csv(findings.rows, out / f"{name}.csv")
-    content = {**about, "skipped": findings.skipped}
+    content = {**about, "skipped": findings.skipped, "notes": findings.notes}
     (out / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     architecture = f"{about['architecture']}, " if about["architecture"] else ""
     machine = f"{about['processor']}, {about['cores']} cores"

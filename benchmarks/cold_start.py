@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from .conversions import REPOSITORY, Conversions
-from .measurement import Contender, Findings, Row, Setting, WrongAnswerError, make_row, show_progress
+from .measurement import Findings, Named, Row, Setting, WrongAnswerError, make_row, show_progress
 from .photos import photos_below, small_photos
 from .question import command
 
@@ -151,7 +151,7 @@ def check_answers(costs: dict[str, list[Cost]], run: Path) -> None:
 
 def make_rows(processes: Sequence[Process], costs: dict[str, list[Cost]]) -> list[Row]:
     """Time, then memory, of each process compared with fastai's."""
-    contenders = [Contender(each.name, each.precision, lambda _: None) for each in processes]
+    contenders = [Named(each.name, each.precision) for each in processes]
     compared = {each.title: int(each.answers) for each in processes}
     seconds = {title: [cost.seconds for cost in each] for title, each in costs.items()}
     megabytes = {title: [cost.megabytes for cost in each] for title, each in costs.items()}

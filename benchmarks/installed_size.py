@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from .conversions import Conversions
-from .measurement import Contender, Findings, Setting, make_row
+from .measurement import Findings, Named, Setting, make_row
 from .question import command
 
 QUESTION = "installed size"
@@ -35,7 +35,7 @@ def ask(conversions: Conversions, _: int) -> Findings:
         "fastai and torch, without CUDA": total(without_cuda(training), is_for_cpus),
         "petinfer with its model": total(runtime) - bundled + model,
     }
-    contenders = [Contender(name, "", lambda _: None) for name in sizes]
+    contenders = [Named(name, "") for name in sizes]
     megabytes = {each.title: [sizes[each.name] / 1e6] for each in contenders}
     pairs = [(each, contenders[0]) for each in contenders] + [(contenders[2], contenders[1])]
     return Findings([make_row(Setting(QUESTION, 0, unit="MB"), each, other, megabytes) for each, other in pairs])

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.vision.all import Learner, Normalize, PILImage, ProgressCallback, Resize, load_learner
-from numpy.typing import NDArray
 
-Statistics = tuple[NDArray[np.float32], NDArray[np.float32]]
+from .contenders.normalisation import Statistics
 
 
 def load(run: Path) -> Learner:
@@ -37,13 +36,6 @@ def statistics_of(learn: Learner) -> Statistics:
         if isinstance(transform, Normalize):
             return transform.mean.numpy().reshape(3), transform.std.numpy().reshape(3)
     return np.zeros(3, np.float32), np.ones(3, np.float32)
-
-
-def normalise(image: NDArray[np.uint8], statistics: Statistics) -> NDArray[np.float32]:
-    """A batch of one, float32 [1, 3, height, width], from an image, uint8 [height, width, 3]."""
-    mean, deviation = statistics
-    scaled = (image.astype(np.float32) / 255 - mean) / deviation
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
 
 
 def torch_with_fastai_pixels(learn: Learner) -> Callable[[bytes], Any]:

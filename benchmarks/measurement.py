@@ -1,18 +1,17 @@
-"""How every question measures: contenders take turns, ratios are taken pair by pair, and rows record the results."""
+"""What every question records: ratios taken pair by pair, rows, and contenders that could not take part."""
 
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 Built = TypeVar("Built")
+AnyNamed = TypeVar("AnyNamed", bound="Named")
 Seconds = dict[str, list[float]]  # by contender's title, a value per round
 
 
@@ -66,18 +65,16 @@ def _most_probable(scores: Any) -> int:
     return int(np.asarray(scores).argmax())
 
 
+class ContenderError(Exception):
+    """A contender cannot take part, or no longer: its process crashed, did not answer, or raised an error."""
+
+
 @dataclass(frozen=True)
-class Contender:
-    """Something that classifies."""
+class Named:
+    """What a row says about a contender."""
 
     name: str
     precision: str
-    run: Callable[[Any], Any]
-    """This is timed."""
-    prepare: Callable[[Any], Any] = _unchanged
-    """Prepares an input for ``run``; not timed."""
-    decide: Callable[[Any], int] = _most_probable
-    """The class index in the output of ``run``."""
 
     @property
     def title(self) -> str:
@@ -85,22 +82,34 @@ class Contender:
         return f"{self.name} {self.precision}"
 
 
+@dataclass(frozen=True)
+class Contender(Named):
+    """Something that classifies."""
+
+    run: Callable[[Any], Any]
+    """This is timed."""
+    prepare: Callable[[Any], Any] = _unchanged
+    """Prepares an input for ``run``; not timed."""
+    decide: Callable[[Any], Any] = _most_probable
+    """The class index in the output of ``run``, or a list of them where an input is several photos."""
+
+
 @dataclass
 class Findings:
-    """The rows of a question, and a line for each contender that could not take part."""
+    """The rows of a question, a line for each contender that could not take part, and what else a reader must know."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def attempt(self, name: str, build: Callable[[], Built]) -> list[Built]:
         """The result of ``build`` in a list. If it fails, an empty list, and a line that says why."""
         try:
             return [build()]
-        except ModuleNotFoundError as error:
-            reason = f"{error.name} is not installed"
+        except WrongAnswerError:
+            raise
         except Exception as error:  # a rival may fail in any way; the others still take part
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        self.skip(name, reason)
+            self.skip(name, reason_of(error))
         return []
 
     def skip(self, name: str, reason: str) -> None:
@@ -108,6 +117,12 @@ class Findings:
         line = f"{name}: skipped: {reason}"
         if line not in self.skipped:
             self.skipped.append(line)
+            print(line, file=sys.stderr)
+
+    def note(self, line: str) -> None:
+        """Record and print a line, once."""
+        if line not in self.notes:
+            self.notes.append(line)
             print(line, file=sys.stderr)
 
     def save(self, path: Path) -> None:
@@ -118,57 +133,29 @@ class Findings:
     def load(cls, path: Path) -> Findings:
         """Read a file that `save` wrote."""
         content = json.loads(path.read_text(encoding="utf-8"))
-        return cls([Row(**row) for row in content["rows"]], content["skipped"])
+        return cls([Row(**row) for row in content["rows"]], content["skipped"], content["notes"])
 
 
-def count_different(contender: Contender, inputs: Sequence[Any], expected: Sequence[int]) -> int:
-    """The number of inputs on which a contender's class is not the expected one, the Learner's.
+def reason_of(error: Exception) -> str:
+    """Why a contender does not take part, in one line."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    kind = "" if isinstance(error, ContenderError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:200]
+
+
+def count_different(contender: Named, found: Sequence[int], expected: Sequence[int]) -> int:
+    """The number of a contender's classes that are not the expected ones, the Learner's.
 
     Raises:
-        WrongAnswerError: the contender computes in fp32 and there is one.
+        WrongAnswerError: the contender computes in fp32 and there is one, or the numbers of photos differ.
     """
-    found = [contender.decide(contender.run(contender.prepare(each))) for each in inputs]
+    if len(found) != len(expected):
+        raise WrongAnswerError(f"{contender.title}: {len(found)} answers for {len(expected)} photos")
     wrong = [i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other]
     if wrong and contender.precision == "fp32":
         raise WrongAnswerError(f"{contender.title}: another label than the Learner's on photos {wrong}")
     return len(wrong)
-
-
-def measure_in_turns(contenders: Sequence[Contender], inputs: Sequence[Any], rounds: int, title: str) -> Seconds:
-    """Time every contender once per round, on the round's input, in a new random order each round; 3 runs of warm-up."""
-    prepared = {each.title: [each.prepare(photo) for photo in inputs] for each in contenders}
-    for each in contenders:
-        for i in range(3):
-            each.run(prepared[each.title][i % len(inputs)])
-    seconds: Seconds = {each.title: [] for each in contenders}
-    order, generator = list(contenders), random.Random(0)
-    for done in range(rounds):
-        generator.shuffle(order)
-        for each in order:
-            seconds[each.title].append(time_one(each, prepared[each.title][done % len(inputs)]))
-        show_progress(title, done + 1, rounds)
-    return seconds
-
-
-def time_one(contender: Contender, prepared: Any) -> float:
-    """Seconds for one run, after the threads of earlier runs are idle."""
-    wait_until_idle()
-    start = time.perf_counter()
-    contender.run(prepared)
-    return time.perf_counter() - start
-
-
-def wait_until_idle(limit: float = 0.2) -> None:
-    """Wait until no thread of this process computes, at most ``limit`` seconds.
-
-    The threads of OpenMP and onnxruntime poll for a while after an answer, on a core that the next contender needs.
-    """
-    end = time.perf_counter() + limit
-    while time.perf_counter() < end:
-        before = time.process_time()
-        time.sleep(0.004)
-        if time.process_time() - before < 0.001:
-            return
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -181,13 +168,13 @@ def percentile_90(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=10, method="inclusive")[-1] if len(values) > 1 else values[0]
 
 
-def fastest(contenders: Sequence[Contender], seconds: Seconds) -> Contender:
+def fastest(contenders: Sequence[AnyNamed], seconds: Seconds) -> AnyNamed:
     """The contender with the lowest median."""
     return min(contenders, key=lambda each: statistics.median(seconds[each.title]))
 
 
 def make_row(
-    setting: Setting, contender: Contender, reference: Contender, measured: Seconds, answers: int = 0, differ: int = 0
+    setting: Setting, contender: Named, reference: Named, measured: Seconds, answers: int = 0, differ: int = 0
 ) -> Row:
     """A contender's row. ``measured`` is in seconds if the unit is milliseconds, otherwise in the unit itself."""
     values = measured[contender.title]

@@ -6,177 +6,90 @@ usage: python -m benchmarks.model_step RUN PHOTOS
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
-import onnxruntime
-import torch
-from fastai.vision.all import Learner
 from numpy.typing import NDArray
 
 from petinfer import Classifier
 
 from . import learner
+from .contenders import network
+from .contenders.normalisation import Statistics
 from .conversions import Conversions
-from .measurement import (
-    Contender,
-    Findings,
-    Row,
-    Setting,
-    count_different,
-    fastest,
-    make_row,
-    measure_in_turns,
-)
+from .measurement import ContenderError, Findings, Row, Setting, count_different, fastest, make_row
 from .photos import evenly_spaced, photos_below
 from .question import command, thread_counts
+from .turns import Recipes, Turns, load, measure_in_turns, started
+from .worker import Build
 
 QUESTION = "model step"
 COMPARED = 48  # photos whose labels are compared before anything is timed
-
-# OpenVINO's names for precisions. An unknown one is an error, so that it cannot pass for fp32.
-PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
 def ask(conversions: Conversions, rounds: int) -> Findings:
     """Time the network alone on a prepared batch of one, in every runtime."""
     findings = Findings()
     learn = learner.load(conversions.run)
+    statistics = learner.statistics_of(learn)
     photos = evenly_spaced(photos_below(conversions.photos), COMPARED)
     expected = learner.decisions(learn, photos)
-    classifier = Classifier(conversions.run / "onnx" / "model-fp32.onnx", orientation="stored")
-    images = [classifier.pixels(photo) for photo in photos]
+    images = prepared_images(conversions, len(photos))
     for threads in thread_counts():
-        torch.set_num_threads(threads)
-        torch.compiler.reset()  # compiled code keeps the number of threads it was compiled with
-        contenders = all_contenders(conversions, learn, threads, findings)
-        findings.rows += measure(contenders, images, expected, threads, rounds)
+        with started(recipes(conversions, statistics, threads, findings), findings) as workers:
+            turns = Turns(load(workers, images, findings), findings)
+            findings.rows += measure(turns, expected, threads, rounds)
     return findings
 
 
-def measure(
-    contenders: list[Contender], images: Sequence[NDArray[np.uint8]], expected: Sequence[int], threads: int, rounds: int
-) -> list[Row]:
+def prepared_images(conversions: Conversions, number: int) -> list[NDArray[np.uint8]]:
+    """The network's input for ``number`` of the photos, uint8 [height, width, 3] each."""
+    classifier = Classifier(conversions.run / "onnx" / "model-fp32.onnx", orientation="stored")
+    return [classifier.pixels(photo) for photo in evenly_spaced(photos_below(conversions.photos), number)]
+
+
+def measure(turns: Turns, expected: Sequence[int], threads: int, rounds: int) -> list[Row]:
     """Each contender compared with the fastest fp32 peer, then petinfer's int8 with OpenVINO's fastest int8."""
-    differ = {each.title: count_different(each, images, expected) for each in contenders}
-    seconds = measure_in_turns(contenders, images, rounds, f"{QUESTION}, threads {threads}")
-    peers = [each for each in contenders if each.precision == "fp32" and each.name != "petinfer"]
-    openvinos = [each for each in contenders if each.precision == "int8" and each.name.startswith("OpenVINO")]
-    pairs = [(each, fastest(peers, seconds)) for each in contenders]
-    pairs += [(contenders[0], fastest(openvinos, seconds))] if openvinos else []
+    differ = compare_answers(turns, expected)
+    seconds = measure_in_turns(turns, len(expected), rounds, f"{QUESTION}, threads {threads}")
+    measured = turns.workers
+    peers = [each for each in measured if each.precision == "fp32" and each.name != "petinfer"]
+    openvinos = [each for each in measured if each.precision == "int8" and each.name.startswith("OpenVINO")]
+    if not peers:
+        raise ContenderError("every fp32 peer failed, and the others are compared with the fastest (see above)")
+    pairs = [(each, fastest(peers, seconds)) for each in measured]
+    pairs += [(each, fastest(openvinos, seconds)) for each in measured if openvinos and each.title == "petinfer int8"]
     setting = Setting(QUESTION, threads)
-    return [make_row(setting, each, peer, seconds, len(images), differ[each.title]) for each, peer in pairs]
+    return [make_row(setting, each, peer, seconds, len(expected), differ[each.title]) for each, peer in pairs]
 
 
-def all_contenders(conversions: Conversions, learn: Learner, threads: int, findings: Findings) -> list[Contender]:
-    """petinfer, and every rival that can take part with this number of threads."""
+def compare_answers(turns: Turns, expected: Sequence[int]) -> dict[str, int]:
+    """How many of its classes are not the Learner's, by contender. One that fails takes no turns."""
+    differ = {}
+    for each in [*turns.workers]:
+        for found in turns.findings.attempt(each.title, each.answers):
+            differ[each.title] = count_different(each, found, expected)
+    turns.workers = [each for each in turns.workers if each.title in differ]
+    return differ
+
+
+def recipes(conversions: Conversions, statistics: Statistics, threads: int, findings: Findings) -> Recipes:
+    """What builds petinfer and every rival, by name; without those whose file cannot be converted."""
     fp32, int8 = (conversions.run / "onnx" / f"model-{precision}.onnx" for precision in ("fp32", "int8"))
-    builds = {
-        "onnxruntime": lambda: plain_onnxruntime(conversions, learn, threads),
-        "torch eager": lambda: torch_network(learn, "torch eager", learn.model),
-        "torch.compile": lambda: torch_network(learn, "torch.compile", torch.compile(learn.model)),
-        "OpenVINO fp32": lambda: openvino_in_fp("OpenVINO", fp32, threads, "f32"),
-        "OpenVINO at its default precision": lambda: openvino_in_fp("OpenVINO", fp32, threads),
-        "OpenVINO int8 (nncf)": lambda: openvino_in_int8("nncf", conversions.path("openvino_int8"), threads),
-        "OpenVINO int8 (petinfer's file)": lambda: openvino_in_int8("petinfer's file", int8, threads),
-        "ncnn": lambda: ncnn_network(conversions, learn, threads),
+    convert, run = conversions.path, conversions.run
+    plans: dict[str, Callable[[], Build]] = {
+        "petinfer int8": lambda: partial(network.petinfer, int8, threads, "int8"),
+        "petinfer fp32": lambda: partial(network.petinfer, fp32, threads, "fp32"),
+        "onnxruntime": lambda: partial(network.plain_onnxruntime, convert("plain_onnx"), statistics, threads),
+        "torch eager": lambda: partial(network.torch_network, run, statistics, threads, compiled=False),
+        "torch.compile": lambda: partial(network.torch_network, run, statistics, threads, compiled=True),
+        "OpenVINO fp32": lambda: partial(network.openvino_in_fp, fp32, threads, "f32"),
+        "OpenVINO at its default precision": lambda: partial(network.openvino_in_fp, fp32, threads),
+        "OpenVINO int8 (nncf)": lambda: partial(network.openvino_in_int8, "nncf", convert("openvino_int8"), threads),
+        "OpenVINO int8 (petinfer's file)": lambda: partial(network.openvino_in_int8, "petinfer's file", int8, threads),
+        "ncnn": lambda: partial(network.ncnn_network, convert("ncnn"), statistics, threads),
     }
-    own = [petinfer(path, threads, precision) for precision, path in (("int8", int8), ("fp32", fp32))]
-    rivals = [each for name, build in builds.items() for each in findings.attempt(name, build)]
-    return list({each.title: each for each in reversed(own + rivals)}.values())[::-1]  # OpenVINO's default may be fp32
-
-
-def petinfer(path: Path, threads: int, precision: str) -> Contender:
-    """petinfer's own session."""
-    classifier = Classifier(path, threads=threads)
-    return Contender("petinfer", precision, lambda batch: classifier.run(batch)[1], prepare=_batch_of_one)
-
-
-def _batch_of_one(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image[np.newaxis]
-
-
-def plain_onnxruntime(conversions: Conversions, learn: Learner, threads: int) -> Contender:
-    """onnxruntime with its defaults, on the network as torch exports it."""
-    session = plain_session(conversions.path("plain_onnx"), threads)
-    statistics = learner.statistics_of(learn)
-    return Contender(
-        "onnxruntime",
-        "fp32",
-        lambda batch: session.run(None, {"input": batch})[0],
-        prepare=lambda image: learner.normalise(image, statistics),
-    )
-
-
-def plain_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session opened as in onnxruntime's tutorials."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def torch_network(learn: Learner, name: str, model: Callable[[Any], Any]) -> Contender:
-    """The Learner's network, eager or compiled; a first run compiles it."""
-    statistics = learner.statistics_of(learn)
-
-    def run(batch: torch.Tensor) -> Any:
-        with torch.inference_mode():
-            return model(batch).numpy()
-
-    run(torch.zeros(1, 3, 224, 224))
-    return Contender(name, "fp32", run, prepare=lambda image: torch.from_numpy(learner.normalise(image, statistics)))
-
-
-def openvino_in_fp(name: str, path: Path, threads: int, precision: str | None = None) -> Contender:
-    """OpenVINO on an fp32 file. Without a ``precision``, its default: bf16 on processors that multiply bf16."""
-    model = openvino_model(path, threads, precision)
-    used = PRECISIONS[model.get_property("INFERENCE_PRECISION_HINT").to_string()]
-    return Contender(name, used, _openvino_run(model), prepare=_batch_of_one)
-
-
-def openvino_in_int8(source: str, path: Path, threads: int) -> Contender:
-    """OpenVINO on an int8 file."""
-    model = openvino_model(path, threads)
-    return Contender(f"OpenVINO ({source})", "int8", _openvino_run(model), prepare=_batch_of_one)
-
-
-def openvino_model(path: Path, threads: int, precision: str | None = None) -> Any:
-    """A file compiled by OpenVINO for low latency on the CPU."""
-    import openvino
-
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    if precision:
-        config["INFERENCE_PRECISION_HINT"] = precision
-    return openvino.Core().compile_model(path, "CPU", config)
-
-
-def _openvino_run(model: Any) -> Callable[[Any], Any]:
-    request = model.create_infer_request()
-    return lambda batch: request.infer({"image": batch}, share_inputs=True)["logits"]
-
-
-def ncnn_network(conversions: Conversions, learn: Learner, threads: int) -> Contender:
-    """ncnn in fp32; by default it would store values in half precision."""
-    import ncnn
-
-    path, statistics = conversions.path("ncnn"), learner.statistics_of(learn)
-    network = ncnn.Net()
-    network.opt.num_threads = threads
-    network.opt.use_fp16_packed = network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
-    if network.load_param(str(path)) or network.load_model(str(path.with_suffix(".bin"))):
-        raise OSError(f"{path}: ncnn cannot load it")
-
-    def run(batch: Any) -> Any:
-        with network.create_extractor() as extractor:
-            extractor.input("in0", batch)
-            return np.array(extractor.extract("out0")[1])
-
-    def prepare(image: Any) -> Any:
-        batch = learner.normalise(image, statistics)[0]
-        return ncnn.Mat(batch).clone()  # a Mat only borrows the array's memory, so it must be copied
-
-    return Contender("ncnn", "fp32", run, prepare)
+    return {name: build for name, plan in plans.items() for build in findings.attempt(name, plan)}
 
 
 main = command(ask, "rounds", 50, "Rounds for each number of threads.")

@@ -29,7 +29,9 @@ def command(ask: Ask, count: str, default: int, count_help: str) -> click.Comman
 
     def main(run: Path, photos: Path, work: Path | None, findings: Path | None, **counts: int) -> None:
         with tempfile.TemporaryDirectory() as temporary:
-            found = ask(Conversions(run, photos, work or Path(temporary)), counts[count])
+            folder = work or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            found = ask(Conversions(run, photos, folder), counts[count])
         if findings:
             found.save(findings)
         else:

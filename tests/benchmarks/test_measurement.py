@@ -1,4 +1,4 @@
-"""Contenders take turns, wrong answers are not timed, and rows record ratios."""
+"""Wrong answers are counted or refused, and rows record ratios."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from benchmarks.measurement import (
     COLUMNS,
     Contender,
     Findings,
+    Named,
     Setting,
     WrongAnswerError,
     count_different,
     make_row,
-    measure_in_turns,
     median_ratio,
 )
 
 from .rows import int8_row
-
-
-def contender(name: str = "one", precision: str = "fp32", scores: tuple[float, ...] = (0.2, 0.8)) -> Contender:
-    return Contender(name, precision, lambda _: scores)
 
 
 def test_a_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
@@ -30,28 +26,28 @@ def test_a_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
 
 
 def test_a_row_is_in_milliseconds_and_names_its_reference() -> None:
-    one, other = contender("one"), contender("other")
+    one, other = Named("one", "fp32"), Named("other", "fp32")
     row = make_row(Setting("step", 2), one, other, {"one fp32": [0.001, 0.003], "other fp32": [0.002, 0.006]})
     assert (row.median, row.ratio_to_reference, row.reference, row.n) == (2.0, 0.5, "other fp32", 2)
 
 
 def test_a_row_in_megabytes_is_not_scaled() -> None:
-    one = contender("one")
+    one = Named("one", "fp32")
     assert make_row(Setting("size", 0, unit="MB"), one, one, {"one fp32": [12.0]}).median == 12.0
-
-
-def test_every_contender_is_timed_once_per_round() -> None:
-    seconds = measure_in_turns([contender("one"), contender("other")], [0, 1], 3, "test")
-    assert {title: len(each) for title, each in seconds.items()} == {"one fp32": 3, "other fp32": 3}
 
 
 def test_a_wrong_answer_in_fp32_is_an_error() -> None:
     with pytest.raises(WrongAnswerError, match=r"one fp32: another label than the Learner's on photos \[1\]"):
-        count_different(contender(), [0, 1], [1, 0])
+        count_different(Named("one", "fp32"), [1, 1], [1, 0])
 
 
 def test_a_wrong_answer_in_int8_is_counted() -> None:
-    assert count_different(contender(precision="int8"), [0, 1], [1, 0]) == 1
+    assert count_different(Named("one", "int8"), [1, 1], [1, 0]) == 1
+
+
+def test_a_missing_answer_is_an_error() -> None:
+    with pytest.raises(WrongAnswerError, match="one int8: 1 answers for 2 photos"):
+        count_different(Named("one", "int8"), [1], [1, 0])
 
 
 def test_a_missing_rival_is_skipped_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +61,7 @@ def test_a_missing_rival_is_skipped_with_one_line(capsys: pytest.CaptureFixture[
 
 
 def test_findings_are_equal_after_saving_and_loading(tmp_path: Path) -> None:
-    findings = Findings([int8_row(0.25)], ["a: skipped: b"])
+    findings = Findings([int8_row(0.25)], ["a: skipped: b"], ["c"])
     findings.save(tmp_path / "findings.json")
     assert Findings.load(tmp_path / "findings.json") == findings
 
