@@ -67,8 +67,7 @@ class Classifier:
     """A model file, loaded on a device.
 
     Args:
-        model: path of a model file that ``python -m export`` wrote; None means the bundled one (cat or dog), and ``lite``
-            the small bundled one.
+        model: path of a model file that ``python -m export`` wrote; None means the bundled one (cat or dog).
         device: a key of `petinfer.session.devices.DEVICES`, or ``auto`` for the first of its ``AUTO`` that works.
         threads: number of threads to compute with; None means one per core that this process may use.
         orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does not, as fastai does not; None

@@ -19,9 +19,7 @@ from .threads import thread_count
 if TYPE_CHECKING:
     import onnxruntime
 
-_MODELS = Path(__file__).parent.parent / "models"
-BUNDLED_MODEL = _MODELS / "pets-int8.onnx"
-BUNDLED_BY_NAME = {"lite": _MODELS / "pets-lite-int8.onnx"}
+BUNDLED_MODEL = Path(__file__).parent.parent / "models" / "pets-int8.onnx"
 
 
 class SessionKey(NamedTuple):
@@ -34,11 +32,6 @@ class SessionKey(NamedTuple):
     threads: int
 
 
-def model_path(model: str | os.PathLike[str] | None) -> Path:
-    """The file that a Classifier's argument names: a path, a key of `BUNDLED_BY_NAME`, or None for the bundled model."""
-    return BUNDLED_MODEL if model is None else BUNDLED_BY_NAME.get(os.fspath(model), Path(model))
-
-
 def session_key(
     model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None
 ) -> SessionKey:
@@ -48,7 +41,7 @@ def session_key(
         ModelError: there is no such file.
         DeviceError: fewer threads are available.
     """
-    path = model_path(model)
+    path = BUNDLED_MODEL if model is None else Path(model)
     return SessionKey(path, identity(path), device, thread_count(threads))
 
 
