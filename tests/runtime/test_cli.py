@@ -76,7 +76,7 @@ def test_csv_has_a_column_a_class(folder: Path) -> None:
     rows = list(
         csv.DictReader(io.StringIO(petinfer("classify", "--csv", folder / "b.jpg", folder / "notes.txt").stdout))
     )
-    assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error"]
+    assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error", "note"]
     assert (rows[0]["label"], rows[0]["cat"], rows[0]["error"]) == ("cat", rows[0]["probability"], "")
     assert (rows[1]["label"], rows[1]["error"]) == ("", f"{folder}/notes.txt: not a photo in a known format "
                                                         "(known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM, AVIF)")  # fmt: skip
