@@ -50,9 +50,18 @@ def test_no_command_opens_a_socket(arguments: list[str], cat_photo: Path) -> Non
     assert (done.returncode, "a socket was opened" in done.stderr) == (0, False), done.stderr
 
 
+def test_features_opens_no_socket(tmp_path: Path, cat_photo: Path) -> None:
+    from .test_limits import limits_model  # here, since it skips where onnx is missing
+
+    model = limits_model(tmp_path / "limits.onnx")  # the bundled one has no features
+    command = [sys.executable, "-c", NO_SOCKETS, "features", "--model", model, "--out", tmp_path / "f.npz", cat_photo]
+    done = subprocess.run(command, capture_output=True, timeout=300, text=True)
+    assert (done.returncode, "a socket was opened" in done.stderr) == (0, False), done.stderr
+
+
 def test_every_command_is_run_without_sockets() -> None:
     (mark,) = test_no_command_opens_a_socket.pytestmark  # type: ignore[attr-defined]
-    assert {arguments[0] for arguments in mark.args[1]} >= set(COMMANDS)
+    assert {arguments[0] for arguments in mark.args[1]} | {"features"} >= set(COMMANDS)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
