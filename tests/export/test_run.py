@@ -15,7 +15,9 @@ from torchvision.models import resnet18
 from export.errors import ExportError
 from export.onnx_file.graph import export_graph
 from export.onnx_file.seal import seal
+from export.options import Options
 from export.parity.compare import Reference, compare, file_answers
+from export.photos import choose_photos
 from export.source.run import load_run
 from export.source.source_model import learner_logits
 from petinfer import Classifier
@@ -67,6 +69,15 @@ def test_a_run_tells_which_class_got_which_word(small_run: Path, drawn_photos: P
     source = load_run(small_run, drawn_photos / "beagle_0.png")
     assert (source.labels, source.vocab) == (("dog", "cat"), ("False", "True"))
     assert source.mapping() == "False → dog, True → cat"
+
+
+def test_a_runs_training_photos_calibrate_and_validation_photos_compare(small_run: Path, drawn_photos: Path) -> None:
+    recipe = Recipe(arch="resnet18", size=64, batch_size=8)
+    split = random_split(find_photos(drawn_photos, recipe.labels), drawn_photos, recipe)
+    split.save(small_run / "split.json")
+    chosen = choose_photos(Options(small_run, data=drawn_photos))
+    assert [photo.name for photo in chosen.calibration] == list(split.train)
+    assert [photo.name for photo in chosen.comparison] == list(split.valid)
 
 
 def test_a_run_without_a_vocab_is_loaded(small_run: Path, drawn_photos: Path, tmp_path: Path) -> None:

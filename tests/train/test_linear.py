@@ -101,7 +101,8 @@ def test_so_many_photos_of_each_source_are_used(drawn_photos: Path, weights: Pat
     names = sorted(photo.name for photo in drawn_photos.iterdir())
     rows = [f"{name}\t{'few' if i % 4 == 0 else 'many'}" for i, name in enumerate(names)]
     (tmp_path / "sources.tsv").write_text("\n".join(["name\trepository", *rows]) + "\n")
-    options = ["--data", str(drawn_photos), "--weights", str(weights), "--arch", "resnet18", "--linear"]
+    (tmp_path / "recipe.json").write_text('{"arch": "resnet18", "size": 64, "batch_size": 8, "linear": true}')
+    options = ["--data", str(drawn_photos), "--weights", str(weights), "--recipe", str(tmp_path / "recipe.json")]
     chosen = ["--sources", str(tmp_path / "sources.tsv"), "--per-source", "6"]
     done = CliRunner().invoke(main, [*options, *chosen, "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.stderr
