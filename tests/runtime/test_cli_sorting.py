@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from petinfer import PetinferError
 from petinfer.cli import sorting
 from petinfer.cli.sorting import Sorter, copy, folder_name, move, rename
 
@@ -379,6 +380,94 @@ def test_a_second_ctrl_c_ends_at_once(photos: Path, tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert received == ["first"]
+
+
+def test_a_first_ctrl_c_ends_between_two_photos(photos: Path, tmp_path: Path) -> None:
+    def records() -> Iterator[dict[str, Any]]:
+        yield {"path": str(photos / "other.jpg"), "label": "cat"}
+        signal.raise_signal(signal.SIGINT)
+        yield {"path": str(photos / "one" / "cat.jpg"), "label": "cat"}
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    sorted_records = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sorted_records.extend(Sorter(tmp_path / "sorted", move=True).sort(records()))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(files(tmp_path / "sorted")) == ["cat/other.jpg"]
+    assert (photos / "one" / "cat.jpg").exists()
+
+
+def test_a_job_in_the_background_goes_on_ignoring_ctrl_c(photos: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        records = Sorter(tmp_path / "sorted", move=True).sort(
+            iter([{"path": str(photos / "other.jpg"), "label": "cat"}])
+        )
+        next(records)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert list(records) == []
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("move_them", [True, False])
+def test_a_folder_that_cannot_be_made_names_its_option(move_them: bool, photos: Path) -> None:
+    folder = photos / "notes.txt" / "sorted"
+    with pytest.raises(PetinferError) as refused:
+        Sorter(folder, move=move_them)
+    option = "--move-to" if move_them else "--copy-to"
+    reason = os.strerror(errno.ENOENT if sys.platform == "win32" else errno.ENOTDIR)
+    assert str(refused.value) == f"{option}: {folder}: cannot be written: {reason} (choose another folder)"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_photo_ends_the_run(
+    error: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorter = Sorter(tmp_path / "sorted", move=False)
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **_: (_ for _ in ()).throw(OSError(error, os.strerror(error))))
+    with pytest.raises(PetinferError) as refused:
+        list(sorter.sort(iter([{"path": str(photos / "other.jpg"), "label": "cat"}])))
+    problem = f"cannot be written: {os.strerror(error)} (choose another folder)"
+    assert str(refused.value) == f"--copy-to: {tmp_path / 'sorted'}: {problem}"
+    assert sorter.summary() == f"0 copied to {tmp_path / 'sorted'}"
+
+
+def test_a_photo_that_is_gone_is_an_error_and_counted(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.jpg"
+    problem = f"{gone}: cannot be copied: not a regular file (check both folders)"
+    sorter = Sorter(tmp_path / "sorted", move=False)
+    records = [{"path": str(gone), "label": "cat"} for _ in range(2)]
+    assert [each["error"] for each in sorter.sort(iter(records))] == [problem] * 2
+    assert sorter.summary() == f"0 copied to {tmp_path / 'sorted'}, 2 not copied"
+    sorter.placed, sorter.present, sorter.failed = 1234, 5678, 9012
+    assert sorter.summary() == f"1,234 copied to {tmp_path / 'sorted'}, 5,678 already there, 9,012 not copied"
+
+
+def test_unsure_and_unreadable_photos_have_no_label_as_folder(photos: Path, tmp_path: Path) -> None:
+    records = [
+        {"path": str(photos / "other.jpg"), "label": None, "sure": False},
+        {"path": str(photos / "one" / "cat.jpg"), "label": "cat", "sure": True},
+        {"path": str(photos / "broken.jpg"), "error": "cannot be read"},
+    ]
+    found = list(Sorter(tmp_path / "sorted", move=False).sort(iter(records)))
+    assert sorted(files(tmp_path / "sorted")) == ["cat/cat.jpg", "unsure/other.jpg"]
+    assert found[0]["copied_to"] == str(tmp_path / "sorted" / "unsure" / "other.jpg")
+    assert found[2] == {"path": str(photos / "broken.jpg"), "error": "cannot be read"}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_copy_keeps_times_and_permissions(durable: bool, photos: Path, tmp_path: Path) -> None:
+    os.utime(photos / "other.jpg", (1e9, 1e9))
+    (photos / "other.jpg").chmod(0o440)
+    copy(photos / "other.jpg", tmp_path / "b.jpg", durable)
+    found = (tmp_path / "b.jpg").stat()
+    assert (found.st_mtime, found.st_mode & 0o222) == (1e9, 0)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".petinfer-")] == []
 
 
 @pytest.mark.parametrize(
