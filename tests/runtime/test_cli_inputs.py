@@ -59,6 +59,7 @@ def test_arguments_keep_their_order_and_files_need_not_exist(top: Path) -> None:
         (["below/*.jpg"], ["a.jpg", "b.png"]),
         (["c.jpg", "b.png"], ["a.jpg", "below/deep/d.jpg"]),
         (["[ab].*"], ["below/c.jpg", "below/deep/d.jpg"]),
+        (["deepX"], ["a.jpg", "b.png", "below/c.jpg", "below/deep/d.jpg"]),
         (["elow"], ["a.jpg", "b.png", "below/c.jpg", "below/deep/d.jpg"]),
     ],
 )

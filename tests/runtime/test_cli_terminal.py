@@ -166,6 +166,7 @@ def test_commands_options_devices_and_files_are_completed() -> None:
     assert complete("bash_complete", "petinfer de", 1) == "plain,devices\n"
     assert complete("bash_complete", "petinfer classify --move", 2) == "plain,--move-to\n"
     assert complete("bash_complete", "petinfer classify --device op", 3) == "plain,openvino\n"
+    assert complete("bash_complete", "petinfer classify --device au", 3) == "plain,auto\n"
     assert complete("bash_complete", "petinfer classify holi", 2) == "file,holi\n"
     assert complete("bash_complete", "petinfer classify -o an", 3) == "file,an\n"
 
