@@ -8,6 +8,7 @@ IMAGES is a .npy file with uint8 [photos, height, width, 3].
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+import onnx.utils
 from numpy.typing import NDArray
 
 from .conversions import REPOSITORY, ConversionError
@@ -64,7 +66,9 @@ def aimet(model: onnx.ModelProto, images: Images, equalize: bool = False, iterat
     from aimet_onnx import QuantizationSimModel, apply_adaround  # type: ignore
     from aimet_onnx.batch_norm_fold import fold_all_batch_norms_to_weight  # type: ignore
     from aimet_onnx.cross_layer_equalization import equalize_model  # type: ignore
+    from aimet_onnx.utils import duplicate_shared_initializers  # type: ignore
 
+    duplicate_shared_initializers(model.graph)  # it quantizes each use of a weight by itself
     (equalize_model if equalize else fold_all_batch_norms_to_weight)(model)
     simulation = QuantizationSimModel(model, config_file=per_channel_settings())
     if iterations:
@@ -106,10 +110,14 @@ def quantize_elsewhere(name: str, fp32: Path, images: Path, target: Path, second
         ConversionError: it failed; the message is the last line that it wrote.
     """
     command: Sequence[Any] = (sys.executable, "-W", "ignore", "-m", "benchmarks.quantizers", name, fp32, images, target)
+    # in the target's folder, since Quark writes tables to the working directory
+    settings: dict[str, Any] = {
+        "cwd": target.parent,
+        "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        "timeout": seconds,
+    }
     try:
-        done = subprocess.run(
-            [*map(str, command)], cwd=REPOSITORY, capture_output=True, text=True, timeout=seconds, errors="replace"
-        )
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, errors="replace", **settings)
     except subprocess.TimeoutExpired as error:
         raise ConversionError(f"took over {seconds:.0f} s") from error
     if done.returncode or not target.exists():
@@ -125,8 +133,10 @@ def quantize_elsewhere(name: str, fp32: Path, images: Path, target: Path, second
 @click.argument("target", type=click.Path(path_type=Path))
 def main(name: str, fp32: Path, images: Path, target: Path) -> None:
     """Quantize FP32 with the quantizer NAME, calibrated on IMAGES, into TARGET."""
+    # without heat and familiarity: they stay in float in petinfer's files, and nncf's do not run with them
+    network = onnx.utils.Extractor(onnx.load_model(str(fp32))).extract_model(["image"], ["logits"])
     try:
-        onnx.save_model(QUANTIZERS[name](onnx.load_model(str(fp32)), np.load(images)), str(target))
+        onnx.save_model(QUANTIZERS[name](network, np.load(images)), str(target))
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed") from error
 
