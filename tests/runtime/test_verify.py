@@ -93,8 +93,8 @@ BREAKS = {
     "v.read = lambda *a, **k: Image.merge('RGB', read(*a, **k).split()[::-1])",
     "EXIF turned": "import petinfer.verify as v\nread = v.read\n"
     "v.read = lambda photo, orientation, **mode: read(photo, 'upright', **mode)",
-    "a provider that computes wrongly": "from petinfer.classifier import Classifier\nrun = Classifier.run\n"
-    "Classifier.run = lambda self, batch: [answers * 0.9 + 0.05 for answers in run(self, batch)]",
+    "a provider that computes wrongly": "from petinfer.classifier import Classifier\nrun = Classifier.outputs\n"
+    "Classifier.outputs = lambda self, *asked: [answers * 0.9 + 0.05 for answers in run(self, *asked)]",
 }
 
 
