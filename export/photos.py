@@ -23,6 +23,8 @@ class Photos:
     comparison: list[Path]
     compared_on: str
     truth: str | None
+    others: list[Path] = field(default_factory=list)
+    """Of none of the classes."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Image files that were left out, by reason."""
 
@@ -57,13 +59,14 @@ def choose_photos(options: Options) -> Photos:
         evenly_spaced(comparison, options.limit),
         options.photos.name if options.photos else "validation photos",
         options.truth or (run.truth if run else None),
+        _photos_below(options.others, skipped) if options.others else [],
         skipped,
     )
 
 
 def require_readable(photos: Photos) -> None:
     """Raise petinfer's PhotoError now, rather than fastai's after all the work."""
-    for photo in (*photos.comparison, *photos.calibration):
+    for photo in (*photos.comparison, *photos.calibration, *photos.others):
         read(photo, "stored")
 
 

@@ -17,13 +17,12 @@ import onnx
 from numpy.typing import NDArray
 
 from petinfer import Classifier
-from petinfer.folder import find_photos
 from petinfer.session.model_file import read_spec
 from petinfer.spec import PRECISIONS, Familiarity, Golden, Spec
 
 from .atomic import write_atomically
 from .errors import ExportError, ParityError
-from .onnx_file.familiarity import FEWEST, Scale, add_familiarity, features_of, fit, set_scale
+from .onnx_file.familiarity import FEWEST, Measure, Scale, add_familiarity, features_of, fit, set_scale
 from .onnx_file.fp16 import to_fp16
 from .onnx_file.graph import export_graph, macs
 from .onnx_file.int8 import int8_share, quantize
@@ -45,6 +44,8 @@ from .source.pickled import load_pickled
 from .source.run import load_run
 from .source.source_model import SourceModel, learner_logits
 
+Pixels = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class _Export:
@@ -55,12 +56,10 @@ class _Export:
     source: SourceModel
     reference: Reference
     golden: dict[str, Golden]
-    others: list[Path]
-    """Photos of none of the classes."""
     folder: Path
     """Where the files are made, before those that pass are copied to ``options.out``."""
-    fitted_on: int = 0
-    """Photos that familiarity was fitted on; 0 if the files have none."""
+    measure: Measure | None = None
+    """The files' familiarity; None if they have none."""
 
 
 def export(options: Options) -> None:
@@ -79,8 +78,7 @@ def export(options: Options) -> None:
     reference = _answer(source, photos)
     try:
         with tempfile.TemporaryDirectory(prefix="petinfer-export-") as folder:
-            golden, others = learner_golden(source), _others(options)
-            _compare_and_write(_Export(options, photos, source, reference, golden, others, Path(folder)))
+            _compare_and_write(_Export(options, photos, source, reference, learner_golden(source), Path(folder)))
     except OSError as error:
         place = error.filename or options.out
         raise ExportError(f"{place}: {error.strerror or error} (free some space, or give another --out)") from error
@@ -125,16 +123,13 @@ def _truth(source: SourceModel, photos: Photos) -> list[int | None] | None:
     return truth
 
 
-def _others(options: Options) -> list[Path]:
-    return sorted(Path(photo) for photo in find_photos(str(options.others)).photos) if options.others else []
-
-
 def _compare_and_write(run: _Export) -> None:
     fp32 = export_graph(run.source)
     source = replace(run.source, origin=run.source.origin | {"macs": macs(fp32)})
-    run = replace(run, source=source, fitted_on=_fit_familiarity(run, fp32))
+    images = [source.pixels(photo) for photo in _progress(run.photos.calibration, "reading training photos")]
+    run = replace(run, source=source, measure=_fit_familiarity(run, fp32, images))
     parities: dict[str, Parity] = {}
-    for precision, model in _build(run, fp32):
+    for precision, model in _build(run, fp32, images):
         parities[precision] = _finish(run, precision, model)
         if precision == "fp32" and not run.options.allow_worse:
             take_out_failures(parities, run.folder)  # at once: the other precisions take minutes
@@ -147,31 +142,28 @@ def _compare_and_write(run: _Export) -> None:
         raise ParityError(f"{'; '.join(refused.values())}: not written (--allow-worse keeps it; the file records it)")
 
 
-def _build(run: _Export, fp32: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+def _build(run: _Export, fp32: onnx.ModelProto, images: list[Pixels]) -> Iterator[tuple[str, onnx.ModelProto]]:
     """The model in each precision. fp32 is always compared: the others are made from it."""
     yield "fp32", fp32
     if "fp16" in run.options.precisions:
         yield "fp16", to_fp16(fp32)
     if "int8" in run.options.precisions:
-        _say(f"int8 is calibrated on {len(run.photos.calibration)} photos")
-        images = np.stack([run.source.pixels(photo) for photo in run.photos.calibration])
-        yield "int8", quantize(fp32, images, progress=_progress)
+        _say(f"int8 is calibrated on {len(images)} photos")
+        yield "int8", quantize(fp32, np.stack(images), progress=_progress)
 
 
-def _fit_familiarity(run: _Export, fp32: onnx.ModelProto) -> int:
-    """Add familiarity to the model; returns how many photos it was fitted on, 0 if it cannot be."""
-    photos, held_back = run.photos.calibration, len(run.photos.comparison)
+def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: list[Pixels]) -> Measure | None:
+    """The measure of familiarity to the training photos, or None if it cannot be fitted and scaled."""
+    held_back = len(run.photos.comparison)
     if all(output.name != "features" for output in fp32.graph.output):
         _say("no familiarity: the network does not end in a linear layer")
-    elif min(len(photos), held_back) < FEWEST:
-        found = f"{len(photos)} training photos (--calibrate) and {held_back} others (--photos)"
+    elif min(len(images), held_back) < FEWEST:
+        found = f"{len(images)} training photos (--calibrate) and {held_back} others (--photos)"
         _say(f"no familiarity: {found}; it needs {FEWEST} of each")
     else:
-        batches = _progress([photos[i : i + 16] for i in range(0, len(photos), 16)], "fitting familiarity")
-        pixels = (np.stack([run.source.pixels(photo) for photo in batch]) for batch in batches)
-        add_familiarity(fp32, fit(features_of(fp32, pixels)))
-        return len(photos)
-    return 0
+        starts = _progress(range(0, len(images), 16), "fitting familiarity")
+        return fit(features_of(fp32, (np.stack(images[i : i + 16]) for i in starts)))
+    return None
 
 
 def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
@@ -181,19 +173,21 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     spec = Spec(source.labels, source.resize, run.options.orientation, precision, source.origin)
     spec = replace(spec, mode=source.mode, threshold=source.threshold)
     make_portable(model)
-    provisional = Familiarity(run.fitted_on, 1, ()) if run.fitted_on else None
-    spec = replace(spec, familiarity=provisional)
+    if run.measure:
+        model = add_familiarity(model, run.measure)
+        spec = replace(spec, familiarity=Familiarity(run.measure.photos, 1, ()))
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
-    names = ["probabilities", "logits", *(["familiarity"] if run.fitted_on else [])]
+    names = ["probabilities", "logits", *(["familiarity"] if run.measure else [])]
     photos = _progress(run.reference.photos, f"comparing {precision}")
     probabilities, logits, *closeness = file_outputs(classifier, photos, *names)
     details = _details(run, precision, model, classifier, probabilities)
     parity = replace(compare(run.reference, probabilities, logits), **details)
     failures = GATES[precision].failures(parity)
     scale = set_scale(model, closeness[0]) if closeness else None
-    if scale:
-        spec = replace(spec, familiarity=_described(run, classifier, scale, probabilities, closeness[0]))
+    if scale and run.measure:
+        measured = _measured(run, classifier, scale, probabilities, closeness[0])
+        spec = replace(spec, familiarity=describe(measured, run.measure.photos))
     spec = replace(
         spec,
         score=parity.score(run.photos.compared_on),
@@ -207,15 +201,13 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     return parity
 
 
-def _described(
-    run: _Export, classifier: Classifier, scale: Scale, probabilities: Array, closeness: Array
-) -> Familiarity:
-    """What the file says of its familiarity; ``classifier`` still gives closeness."""
+def _measured(run: _Export, classifier: Classifier, scale: Scale, probabilities: Array, closeness: Array) -> Measured:
+    """Familiarity of photos that nothing was fitted on; ``classifier`` still gives closeness."""
     others = None
-    if run.others:
-        (found,) = file_outputs(classifier, _progress(run.others, "photos of other things"), "familiarity")
+    if run.photos.others:
+        (found,) = file_outputs(classifier, _progress(run.photos.others, "photos of other things"), "familiarity")
         others = scale(found)
-    return describe(Measured(scale(closeness), _wrong(run.reference, probabilities), others), run.fitted_on)
+    return Measured(scale(closeness), _wrong(run.reference, probabilities), others)
 
 
 def _wrong(reference: Reference, probabilities: Array) -> NDArray[np.bool_] | None:

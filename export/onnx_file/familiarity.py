@@ -7,6 +7,7 @@ Photos of other things lie in the other directions. docs/precision.md compares m
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +70,13 @@ def features_of(model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]]) ->
     return np.concatenate(found).astype(np.float64)
 
 
-def add_familiarity(model: onnx.ModelProto, measure: Measure) -> None:
-    """Add the output ``familiarity`` to a model with ``features``; it is the closeness until `set_scale`."""
+def add_familiarity(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto:
+    """The model with the output ``familiarity``, from its output ``features``; it is the closeness until `set_scale`.
+
+    Add it to a file that is otherwise finished: onnxruntime's optimizer, which quantization runs, folds the scale away,
+    and half precision is too coarse for it.
+    """
+    model = copy.deepcopy(model)
     values = {
         "familiarity_shortest": np.array(_SHORTEST),
         "familiarity_matrix": measure.matrix,
@@ -100,6 +106,7 @@ def add_familiarity(model: onnx.ModelProto, measure: Measure) -> None:
         model.graph.node.append(helper.make_node(operator, names, [result], f"familiarity_{output}_node", **attributes))
     batch = model.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
     model.graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, [batch]))
+    return model
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from .compare import Array, wilson_interval
 
 _SHARES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 _SHOWN = (0.9, 0.95, 0.99)
+_STEP = 1e-4  # limits are rounded down to it: another processor's rounding must not exclude the photo at the limit
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def coverage(familiarity: Array) -> tuple[tuple[float, float], ...]:
     """
     ranked = np.sort(familiarity)
     places = {share: int((len(ranked) + 1) * (1 - share) + 1e-9) for share in _SHARES}
-    return tuple((share, round(float(ranked[k - 1]), 6)) for share, k in places.items() if k >= 1)
+    return tuple((share, round(math.floor(ranked[k - 1] / _STEP) * _STEP, 4)) for share, k in places.items() if k >= 1)
 
 
 def _row(limit: float, measured: Measured) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fastai.vision.all import (
     imagenet_stats,
     resnet18,
     resnet50,
+    set_seed,
     vision_learner,
 )
 
@@ -35,7 +36,7 @@ WORDS = ["dog", "Ünïcödé 猫", "comma, quote ' and \"", "-1"]
 
 def learner(folder: Path, photos: Path, arch: object, **how: object) -> SourceModel:
     """A Learner with random weights, of an odd number of odd labels, saved and loaded as anybody's."""
-    torch.manual_seed(0)
+    set_seed(0)
     files = sorted(photos.glob("*.png"))
     options = {"item_tfms": Resize(224), "batch_tfms": Normalize.from_stats(*imagenet_stats, cuda=False)} | how
     block = DataBlock(

@@ -11,15 +11,20 @@ from fastai.vision.all import resnet18
 from numpy.typing import NDArray
 from torch import nn
 
+from export.errors import ExportError
 from export.onnx_file.familiarity import add_familiarity, features_of, fit, set_scale
 from export.onnx_file.graph import export_graph
 from export.onnx_file.parts import LinearNetwork, PooledNetwork, divide
 from export.onnx_file.seal import seal
+from export.options import Options
 from export.parity.answered import Measured, coverage, describe
+from export.pipeline import export
 from export.source.source_model import SourceModel
 from petinfer import Classifier
-from petinfer.spec import Familiarity, Spec
+from petinfer.spec import PRECISIONS, Familiarity, Spec
+from petinfer.verify import verify
 
+from ..conftest import draw
 from .test_architectures import learner
 
 
@@ -36,7 +41,7 @@ def file(source: SourceModel, drawn_photos: Path, tmp_path_factory: pytest.TempP
     photos = np.stack([source.pixels(photo) for photo in sorted(drawn_photos.iterdir())])
     measure = fit(features_of(model, [photos[::2]]))
     closeness = measure(features_of(model, [photos[1::2]]))
-    add_familiarity(model, measure)
+    model = add_familiarity(model, measure)
     scale = set_scale(model, closeness)
     seal(model, Spec(source.labels, source.resize, familiarity=describe(Measured(scale(closeness)), 16)), path)
     return path
@@ -166,3 +171,42 @@ def test_the_limit_for_a_coverage_is_looked_up_in_the_file() -> None:
     assert (familiarity.least(0.9), familiarity.least(0.95), familiarity.least(0.99)) == (-0.5, -2.0, -2.0)
     with pytest.raises(ValueError, match=r"min_coverage: 0.995, over 0.99, the most that the model file knows"):
         familiarity.least(0.995)
+
+
+@pytest.fixture(scope="module")
+def familiar_files(
+    tiny_learner: Path, drawn_photos: Path, cat_photo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Files of each precision with familiarity: 100 photos to fit on, 100 to scale on, and one of another thing."""
+    folder = tmp_path_factory.mktemp("familiar")
+    for part, first in (("train", 1000), ("compare", 2000)):
+        (folder / part).mkdir()
+        for i in range(50):
+            draw("standing", first + i).save(folder / part / f"Abyssinian_{i}.png")
+            draw("lying", first + 100 + i).save(folder / part / f"beagle_{i}.png")
+    (folder / "others").mkdir()
+    (folder / "others" / "cat.jpg").write_bytes(cat_photo.read_bytes())
+    photos, calibrate, others = folder / "compare", folder / "train", folder / "others"
+    options = Options(tiny_learner, folder / "out", photos=photos, calibrate=calibrate, others=others, allow_worse=True)
+    export(options)
+    return folder
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_each_precision_has_familiarity_on_the_scale_of_its_file(familiar_files: Path, precision: str) -> None:
+    """Of 100 photos, 0 is between the first and the second, and 1 between the middle two."""
+    classifier = Classifier(familiar_files / "out" / f"model-{precision}.onnx")
+    photos = sorted((familiar_files / "compare").iterdir())
+    predictions = classifier.predict_batch(photos)
+    familiarity = np.array([each.familiarity for each in predictions], np.float64)
+    assert sum(familiarity < -1e-3) == 1 and abs(np.median(familiarity) - 1) <= 1e-3
+    described = classifier.spec.familiarity
+    assert described is not None and described.photos == described.held_back == 100
+    assert sum(familiarity >= described.least(0.9)) == 91
+    assert all(row["others_answered"]["photos"] == 1 for row in described.table)
+    assert verify(classifier).failures == ()
+
+
+def test_an_empty_folder_of_others_is_refused(tiny_learner: Path, drawn_photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no photos"):
+        export(Options(tiny_learner, tmp_path / "out", photos=drawn_photos, others=tmp_path))

@@ -24,6 +24,7 @@ from fastai.vision.all import (
     accuracy_multi,
     imagenet_stats,
     resnet18,
+    set_seed,
     vision_learner,
 )
 from PIL import Image
@@ -84,7 +85,7 @@ def block(target: object, **how: object) -> DataBlock:
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """A resnet18 without pretrained weights, trained for a moment; its threshold is not the default."""
-    torch.manual_seed(0)
+    set_seed(0)
     folder = tmp_path_factory.mktemp("learner")
     dls = block(MultiCategoryBlock).dataloaders(sorted(photos.glob("*.png")), bs=8, num_workers=0)
     loss = BCEWithLogitsLossFlat(thresh=0.4)
