@@ -36,35 +36,36 @@ class LinearFit(NamedTuple):
     """How the fit went."""
 
     decay: float
-    """The weight decay that suits the validation photos best."""
+    """The weight decay that was given or chosen."""
     logits: npt.NDArray[np.float64]
     """Of the validation photos, [photos, classes]: `calibrate` needs not compute them again."""
     labels: npt.NDArray[np.intp]
     """Of the validation photos."""
 
 
-def fit_linear(learn: Learner, out: Path, sources: Sequence[str] | None = None) -> LinearFit:
-    """Fit the Learner's last layer on its training photos, with the weight decay that suits its validation photos best.
+def fit_linear(learn: Learner, out: Path, sources: Sequence[str] | None = None, decay: float = 0) -> LinearFit:
+    """Fit the Learner's last layer on its training photos.
 
     Args:
         learn: its head is `linear_head`; changed in place.
+        decay: weight decay; 0 takes that of `WEIGHT_DECAYS` which suits the validation photos best.
         sources: of each training photo, where they are known: large sources then count for less, see `source_weights`.
         out: the run's folder. Features are kept there until all is done, so that a stopped run continues.
     """
     train, valid = (_features(learn, files, out, name) for files, name in
                     ((learn.dls.train_ds.items, "train"), (learn.dls.valid_ds.items, "valid")))  # fmt: skip
     weights = source_weights(sources, train[1].tolist()) if sources else torch.ones(len(train[1]))
-    fitted = [(decay, fit(*train, weights, learn.dls.c, decay)) for decay in WEIGHT_DECAYS]
+    fitted = [(each, fit(*train, weights, learn.dls.c, each)) for each in ([decay] if decay else WEIGHT_DECAYS)]
     logits = [valid[0] @ weight.T + bias for _, (weight, bias) in fitted]
     best = int(np.argmin([functional.cross_entropy(each, valid[1]).item() for each in logits]))
-    decay, (weight, bias) = fitted[best]
+    chosen, (weight, bias) = fitted[best]
     last = learn.model[1][-1]
     with torch.no_grad():
         last.weight.copy_(weight)
         last.bias.copy_(bias)
     for part in out.glob("features-*.npz"):
         part.unlink()
-    return LinearFit(decay, logits[best].double().numpy(), valid[1].numpy())
+    return LinearFit(chosen, logits[best].double().numpy(), valid[1].numpy())
 
 
 def source_weights(sources: Sequence[str], labels: Sequence[int]) -> Tensor:

@@ -40,6 +40,7 @@ class Recipe:
     keep_early: bool = False  # freeze a ResNet's stem and layer1, which saves a quarter of each step
     keep_head: bool = False  # with --weights of a run: start from its head as well as its body
     linear: bool = False  # train one linear layer on the body's pooled features, and nothing else
+    weight_decay: float = 0.0  # of that linear layer; 0 takes the best of several on the validation photos
     calibrate: bool = False  # divide the last layer by a temperature fitted on the validation photos
 
     def __post_init__(self) -> None:
@@ -55,6 +56,8 @@ class Recipe:
             )
         if self.train_size and self.min_scale >= 1:
             raise TrainingError("recipe: train_size needs random crops (set min_scale below 1)")
+        if self.weight_decay < 0 or (self.weight_decay and not self.linear):
+            raise TrainingError("recipe: weight_decay is above 0 and of a linear layer (set linear, or leave it out)")
         if self.linear and self.teacher:
             raise TrainingError("recipe: linear trains no body, so it needs no teacher (leave one of them out)")
         if self.labels not in LABELS:

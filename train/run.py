@@ -121,7 +121,8 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         write_json(options.out / "recipe.json", kept)
     if recipe.linear:
         source = source_of(read_sources(options.sources)) if options.sources else None
-        fit = fit_linear(learn, options.out, [source(photo) for photo in learn.dls.train_ds.items] if source else None)
+        sources = [source(photo) for photo in learn.dls.train_ds.items] if source else None
+        fit = fit_linear(learn, options.out, sources, recipe.weight_decay)
         click.echo(f"weight decay of the linear layer: {fit.decay}", err=True)
         return Training(True, [], [], (fit.logits, fit.labels))
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)

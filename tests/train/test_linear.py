@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,17 @@ def test_the_body_keeps_its_weights_and_the_layer_answers(learn: Learner, tmp_pa
     logits, labels = predict_logits(learn, learn.dls.train_ds.items)
     assert (logits.argmax(1) == labels).mean() > 0.9
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_weight_decay_is_the_one_that_is_used(learn: Learner, tmp_path: Path) -> None:
+    assert fit_linear(learn, tmp_path, decay=100.0).decay == 100
+    assert learn.model[1][-1].weight.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("settings", [{"weight_decay": 0.3}, {"weight_decay": -1.0, "linear": True}])
+def test_a_weight_decay_without_a_linear_layer_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="weight_decay is above 0 and of a linear layer"):
+        Recipe(**settings)
 
 
 def test_a_large_source_counts_by_the_root_of_its_size() -> None:
