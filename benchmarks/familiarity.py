@@ -16,6 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from export.parity.compare import wilson_interval
 from petinfer import Classifier, PhotoError, Prediction
 from petinfer.folder import find_photos
 
@@ -64,14 +65,6 @@ def limit_for(familiar: Array, share: float) -> float:
     """The largest familiarity that at least this share of photos reaches."""
     ranked = np.sort(familiar)[::-1]
     return float(ranked[math.ceil(share * len(ranked)) - 1])
-
-
-def wilson_interval(count: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (E. B. Wilson, 1927)."""
-    z, share = 1.959964, count / of
-    centre = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def draw(familiar: Array, strange: Array, out: Path) -> None:

@@ -196,8 +196,9 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     )
     del classifier  # Windows cannot replace a file that a session has mapped
     seal(model, spec, path)
-    (run.folder / f"card-{precision}.md").write_text(card(spec, path), encoding="utf-8")
-    sbom_path(path).write_text(sbom(read_spec(path), path), encoding="utf-8")
+    sealed = read_spec(path)  # with the digest
+    (run.folder / f"card-{precision}.md").write_text(card(sealed, path), encoding="utf-8")
+    sbom_path(path).write_text(sbom(sealed, path), encoding="utf-8")
     return parity
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -17,7 +17,7 @@ from .session.model_file import read_spec
 from .session.opening import BUNDLED_MODEL as BUNDLED_MODEL
 from .session.opening import SessionFuture, open_in_background, session_key
 from .spec import ORIENTATIONS, Spec
-from .stream import stream
+from .stream import Answer, stream
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -67,7 +67,8 @@ class Classifier:
     """A model file, loaded on a device.
 
     Args:
-        model: path of a model file that ``python -m export`` wrote; None means the bundled one (cat or dog).
+        model: path of a model file that ``python -m export`` wrote; None means the bundled one (cat or dog), and ``lite``
+            the small bundled one.
         device: a key of `petinfer.session.devices.DEVICES`, or ``auto`` for the first of its ``AUTO`` that works.
         threads: number of threads to compute with; None means one per core that this process may use.
         orientation: ``upright`` turns photos as their EXIF entry asks, ``stored`` does not, as fastai does not; None
@@ -233,8 +234,9 @@ class Classifier:
         except Exception as error:  # onnxruntime's own classes share no base but this
             problem = f"failed on a batch of {len(batch)}: {' '.join(str(error).split())[:200]}"
             raise DeviceError(f'{self.provider}: {problem} (use device="cpu")') from error
+        shapes = self.spec.outputs
         for name, values in zip(names, found, strict=True):
-            if list(values.shape) != [len(batch), *self.spec.outputs[name]]:
+            if list(values.shape) != [len(batch), *shapes[name]]:
                 problem = f"{list(values.shape)} for {len(batch)} photos and {len(self.labels)} labels"
                 raise ModelError(f"{self.path}: its {name} have the shape {problem} (export it again)")
         return list(found)
@@ -286,9 +288,7 @@ class Classifier:
         Raises:
             TypeError: ``photos`` is one photo.
         """
-        if image.is_photo(photos):
-            raise TypeError("photos: one photo, expected an iterable of photos (use predict)")
-        return stream(iter(photos), self._input, self._predict_inputs, self.threads)
+        return self._stream(photos, self._predict_inputs, "predict")
 
     def features_stream(self, photos: Iterable[Photo]) -> Iterator[NDArray[np.float32] | PhotoError]:
         """The `features` of photos in the same order, computed as `predict_stream` computes predictions.
@@ -297,10 +297,8 @@ class Classifier:
             TypeError: ``photos`` is one photo.
             ModelError: the model file has no features.
         """
-        if image.is_photo(photos):
-            raise TypeError("photos: one photo, expected an iterable of photos (use features)")
         self._require_output("features")
-        return stream(iter(photos), self._input, self._features_of_inputs, self.threads)
+        return self._stream(photos, self._features_of_inputs, "features")
 
     def features(self, photo: Photo) -> NDArray[np.float32]:
         """What the network's last layers see of a photo, float32 [features]: for search, duplicates or a new last layer.
@@ -331,10 +329,15 @@ class Classifier:
             TypeError: ``photos`` is one photo.
             ModelError: the model file has no heat maps.
         """
-        if image.is_photo(photos):
-            raise TypeError("photos: one photo, expected an iterable of photos (use heat_map)")
         self._require_output("heat")
-        return stream(iter(photos), self._input, self._heat_of_inputs, self.threads)
+        return self._stream(photos, self._heat_of_inputs, "heat_map")
+
+    def _stream(
+        self, photos: Iterable[Photo], answer: Callable[[list[_Input]], Iterable[Answer]], single: str
+    ) -> Iterator[Answer | PhotoError]:
+        if image.is_photo(photos):
+            raise TypeError(f"photos: one photo, expected an iterable of photos (use {single})")
+        return stream(iter(photos), self._input, answer, self.threads)
 
     def _heat_of_inputs(self, inputs: list[_Input]) -> Iterator[Heat]:
         predictions, heat = self._predict(_batch(inputs), "heat")

@@ -88,7 +88,7 @@ class Familiarity:
     held_back: int
     """It was scaled on so many other photos of the classes, of which 1 % have a familiarity below 0."""
     coverage: tuple[tuple[float, float], ...]
-    """Pairs of a share, 0 to 1, and the familiarity that at least this share of such photos reaches (see docs/precision.md)."""
+    """Pairs of a share, 0 to 1, and the familiarity that at least this share of such photos reaches."""
     table: tuple[dict[str, Any], ...] = ()
     """What is answered and what is wrong at some limits; JSON objects, for people."""
 

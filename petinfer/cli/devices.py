@@ -11,7 +11,9 @@ from .inputs import in_options
 
 
 @click.command()
-@click.option("--model", type=click.Path(path_type=Path), help="Model file to try.  [default: the bundled one]")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Model file to try, or lite.  [default: the bundled one]"
+)
 def devices(model: Path | None) -> None:
     """List the devices that can run a model here.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from .. import PhotoError
 from .inputs import Search, expand, in_options, model_options, sources
+from .output_file import replacing
 
 
 @click.command()
@@ -48,11 +48,7 @@ def features(
 
 
 def _write(path: Path, **arrays: Any) -> None:
-    """Write beside and rename, so that the name stands for a complete file."""
     import numpy as np
 
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content.getvalue())
-    partial.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from .. import PetinferError, PhotoError
 from .formats import Record
 from .inputs import sources
+from .output_file import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +56,8 @@ class HeatMaps:
         self._names[name] += 1
         again = f"-{self._names[name]}" if self._names[name] > 1 else ""
         path = self._folder / f"{name}{again}.png"
-        partial = path.with_name(f"{path.name}.partial")
-        drawn(found.pixels, found.heat).save(partial, "PNG")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            drawn(found.pixels, found.heat).save(partial, "PNG")
         return str(path)
 
 

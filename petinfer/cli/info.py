@@ -29,14 +29,14 @@ UNKNOWN = "unknown"
 def info(model: Path | None, as_json: bool) -> None:
     """Describe a model file, and what it was made from.
 
-    MODEL is the bundled one by default. Each step from the photos to the file has a sha256 where one is recorded.
-    docs/model-file.md says how to compute each of them again.
+    MODEL is a file, or lite for the small bundled one; by default the bundled one. Each step from the photos to the file has
+    a sha256 where one is recorded. docs/model-file.md says how to compute each of them again.
     """
     from ..session.graph import check_graph
     from ..session.model_file import read_spec
-    from ..session.opening import BUNDLED_MODEL
+    from ..session.opening import model_path
 
-    path = BUNDLED_MODEL if model is None else model
+    path = model_path(model)
     spec = read_spec(path)
     check_graph(path)
     about = describe(path, spec)

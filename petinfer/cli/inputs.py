@@ -27,7 +27,7 @@ def model_options(command: _Command) -> _Command:
         click.option(
             "--model",
             type=click.Path(path_type=Path),
-            help="Model file.  [default: the bundled one, cat or dog]",
+            help="Model file, or lite for the small bundled one.  [default: the bundled one, cat or dog]",
         ),
         click.option(
             "--device",

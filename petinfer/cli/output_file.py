@@ -49,16 +49,20 @@ def write_file(records: Iterable[Record], columns: Columns, path: Path) -> None:
 
 
 @contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    """Give the path of a file next to ``path``, and rename it to ``path`` at the end.
-
-    If something ends the run earlier, such as Ctrl-C, it keeps its name: it has the answers up to there.
-    """
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a file next to ``path``, and rename it to ``path`` at the end, unless something was raised."""
     target = Path(os.path.realpath(path))  # of a link, which stays one
     partial = target.with_name(f"{target.name}.partial")
+    yield partial
+    partial.replace(target)
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    """`replacing`; if something ends the run earlier, such as Ctrl-C, the partial file has the answers up to there."""
     try:
-        yield partial
-        partial.replace(target)
+        with replacing(path) as partial:
+            yield partial
     except BaseException:
         if partial.exists():
             click.echo(f"{path} was not written; {partial} has the answers so far", err=True)

@@ -43,14 +43,14 @@ def verify(
     1 if they differ.
     """
     from ..classifier import Classifier
-    from ..session.opening import BUNDLED_MODEL
+    from ..session.opening import model_path
     from ..signature import check_signature
     from ..verify import verify as check
 
     if providers and device != "auto":
         raise click.UsageError("--providers tries every device; leave --device out")
     if signature:
-        check_signature(model or BUNDLED_MODEL, *signature)
+        check_signature(model_path(model), *signature)
         click.echo(f"signed by {signature[1]}", err=True)
     classifiers = _on_each_device(model, threads) if providers else [Classifier(model, device, threads)]
     found = [(classifier, check(classifier)) for classifier in classifiers]

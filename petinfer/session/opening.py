@@ -19,7 +19,9 @@ from .threads import thread_count
 if TYPE_CHECKING:
     import onnxruntime
 
-BUNDLED_MODEL = Path(__file__).parent.parent / "models" / "pets-int8.onnx"
+_MODELS = Path(__file__).parent.parent / "models"
+BUNDLED_MODEL = _MODELS / "pets-int8.onnx"
+BUNDLED_BY_NAME = {"lite": _MODELS / "pets-lite-int8.onnx"}
 
 
 class SessionKey(NamedTuple):
@@ -32,6 +34,11 @@ class SessionKey(NamedTuple):
     threads: int
 
 
+def model_path(model: str | os.PathLike[str] | None) -> Path:
+    """The file that a Classifier's argument names: a path, a key of `BUNDLED_BY_NAME`, or None for the bundled model."""
+    return BUNDLED_MODEL if model is None else BUNDLED_BY_NAME.get(os.fspath(model), Path(model))
+
+
 def session_key(
     model: str | os.PathLike[str] | None = None, device: str = "auto", threads: int | None = None
 ) -> SessionKey:
@@ -41,7 +48,7 @@ def session_key(
         ModelError: there is no such file.
         DeviceError: fewer threads are available.
     """
-    path = BUNDLED_MODEL if model is None else Path(model)
+    path = model_path(model)
     return SessionKey(path, identity(path), device, thread_count(threads))
 
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from benchmarks.familiarity import draw, limit_for, wilson_interval
+from benchmarks.familiarity import draw, limit_for
 
 
 def test_the_limit_is_reached_by_at_least_the_share() -> None:
     familiar = np.arange(100.0)
     assert (limit_for(familiar, 0.95), limit_for(familiar, 0.99)) == (5, 1)
     assert (familiar >= limit_for(familiar, 0.991)).mean() >= 0.991
-
-
-def test_the_interval_is_wilsons() -> None:
-    assert wilson_interval(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-4)
-    assert wilson_interval(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
 
 
 def test_the_plot_shows_both_groups(tmp_path: Path) -> None:

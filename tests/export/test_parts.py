@@ -205,6 +205,7 @@ def test_each_precision_has_familiarity_on_the_scale_of_its_file(familiar_files:
     assert sum(familiarity >= described.least(0.9)) == 91
     assert all(row["others_answered"]["photos"] == 1 for row in described.table)
     assert verify(classifier).failures == ()
+    assert classifier.spec.sha256 in (familiar_files / "out" / f"card-{precision}.md").read_text(encoding="utf-8")
 
 
 def test_an_empty_folder_of_others_is_refused(tiny_learner: Path, drawn_photos: Path, tmp_path: Path) -> None:

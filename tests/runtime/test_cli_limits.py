@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from petinfer import Classifier
 from petinfer.cli.app import main
 
 from ..conftest import cli_runner
@@ -114,3 +115,18 @@ def test_features_are_a_row_per_photo(model: Path, dim: Path, bright: Path, tmp_
 def test_features_need_a_name_that_ends_in_npz(bright: Path) -> None:
     code, _, error = run("features", "--out", "features.csv", bright)
     assert code == 2 and "does not end in .npz" in error
+
+
+def test_the_small_bundled_model_is_named_lite(cat_photo: Path, tmp_path: Path) -> None:
+    """Noise is unfamiliar to it; it has features and heat maps."""
+    noise = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save(noise)
+    code, out, _ = run("classify", "--model", "lite", "--json", "--min-familiarity", "0", cat_photo, noise)
+    cat, nothing = json.loads(out)
+    assert code == 0 and cat["label"] == "cat" and cat["probability"] > 0.95 and cat["familiarity"] > 0
+    assert nothing["label"] is None and nothing["familiarity"] < 0
+    classifier = Classifier("lite")
+    assert classifier.features(cat_photo).shape == (1280,)
+    assert classifier.heat_map(cat_photo).max() == 1
+    assert run("verify", "--model", "lite")[0] == 0
+    assert json.loads(run("info", "--json", "lite")[1])["digest"] == classifier.spec.sha256
