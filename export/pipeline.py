@@ -126,7 +126,7 @@ def _truth(source: SourceModel, photos: Photos) -> list[int | None] | None:
 def _compare_and_write(run: _Export) -> None:
     fp32 = export_graph(run.source)
     source = replace(run.source, origin=run.source.origin | {"macs": macs(fp32)})
-    images = [source.pixels(photo) for photo in _progress(run.photos.calibration, "reading training photos")]
+    images = np.array([source.pixels(each) for each in _progress(run.photos.calibration, "reading training photos")])
     run = replace(run, source=source, measure=_fit_familiarity(run, fp32, images))
     parities: dict[str, Parity] = {}
     for precision, model in _build(run, fp32, images):
@@ -142,17 +142,17 @@ def _compare_and_write(run: _Export) -> None:
         raise ParityError(f"{'; '.join(refused.values())}: not written (--allow-worse keeps it; the file records it)")
 
 
-def _build(run: _Export, fp32: onnx.ModelProto, images: list[Pixels]) -> Iterator[tuple[str, onnx.ModelProto]]:
+def _build(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Iterator[tuple[str, onnx.ModelProto]]:
     """The model in each precision. fp32 is always compared: the others are made from it."""
     yield "fp32", fp32
     if "fp16" in run.options.precisions:
         yield "fp16", to_fp16(fp32)
     if "int8" in run.options.precisions:
         _say(f"int8 is calibrated on {len(images)} photos")
-        yield "int8", quantize(fp32, np.stack(images), progress=_progress)
+        yield "int8", quantize(fp32, images, progress=_progress)
 
 
-def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: list[Pixels]) -> Measure | None:
+def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Measure | None:
     """The measure of familiarity to the training photos, or None if it cannot be fitted and scaled."""
     held_back = len(run.photos.comparison)
     if all(output.name != "features" for output in fp32.graph.output):
@@ -162,7 +162,7 @@ def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: list[Pixels]) 
         _say(f"no familiarity: {found}; it needs {FEWEST} of each")
     else:
         starts = _progress(range(0, len(images), 16), "fitting familiarity")
-        return fit(features_of(fp32, (np.stack(images[i : i + 16]) for i in starts)))
+        return fit(features_of(fp32, (images[i : i + 16] for i in starts)))
     return None
 
 

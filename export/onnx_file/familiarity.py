@@ -2,7 +2,7 @@
 
 The measure is the Mahalanobis distance of the features, scaled to length 1, under a Gaussian with a full covariance in the
 directions of the largest variance and one variance in all others (probabilistic PCA; M. E. Tipping and C. M. Bishop, 1999).
-Photos of other things lie in the other directions. docs/familiarity.md compares it with others.
+Photos of other things lie in the other directions. docs/familiarity.md has figures.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import nn
 
 from export.onnx_file.fp16 import to_fp16
 from export.onnx_file.graph import macs, side_nodes
-from export.onnx_file.int8 import Scheme, pair_sums, quantize, saturating_weights
+from export.onnx_file.int8 import Scheme, _sensitive_start, pair_sums, quantize, saturating_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -189,3 +189,13 @@ def test_int8_of_a_mobile_network_answers_as_fp32(
         for model in (mobile, mobile_int8)
     )
     assert np.square(exact - rounded).mean() < 0.001 * np.square(exact).mean()
+
+
+def test_a_mobile_network_starts_in_float_until_maps_are_an_eighth_as_wide() -> None:
+    """The block that narrows them is an expanding convolution, a depthwise one and a projection; it is in int8."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)]
+    for stride in (2, 1, 2, 1):
+        layers += [nn.Conv2d(8, 16, 1), nn.Conv2d(16, 16, 3, stride, 1, groups=16), nn.Conv2d(16, 8, 1)]
+    network = as_onnx(nn.Sequential(*layers).eval())
+    names = [node.name for node in network.graph.node if node.op_type == "Conv"]
+    assert len(names) == 15 and _sensitive_start(network) == names[:9]

@@ -151,6 +151,11 @@ def test_coverage_is_that_of_split_conformal_prediction() -> None:
     assert 0.999 not in found
 
 
+def test_a_limit_of_coverage_is_rounded_down() -> None:
+    """A photo at the limit stays above it when another processor rounds otherwise."""
+    assert dict(coverage(np.arange(199.0) + 0.12349))[0.99] == 1.1234
+
+
 def test_the_table_counts_who_is_answered_and_who_is_wrong() -> None:
     familiarity, wrong = np.arange(100.0), np.arange(100) < 10
     described = describe(Measured(familiarity, wrong, np.array([0.0, 5.0, 9.0, 50.0])), 7)
