@@ -68,7 +68,7 @@ def test_a_given_weight_decay_is_the_one_that_is_used(learn: Learner, tmp_path: 
 
 
 @pytest.mark.parametrize("settings", [{"weight_decay": 0.3}, {"weight_decay": -1.0, "linear": True}])
-def test_a_weight_decay_without_a_linear_layer_is_refused(settings: dict[str, Any]) -> None:
+def test_a_weight_decay_is_positive_and_of_a_linear_layer(settings: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="weight_decay is above 0 and of a linear layer"):
         Recipe(**settings)
 
