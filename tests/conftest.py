@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("PETINFER_SHARED", REPOSITORY.parent / "shared"))
+
+
+def obeys_ctrl_c() -> None:
+    """Undo, in a child, what a shell's background job inherits: the signal of Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cli_runner() -> CliRunner:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ..conftest import REPOSITORY
+from ..conftest import REPOSITORY, obeys_ctrl_c
 
 
 class Program:
@@ -27,6 +27,7 @@ class Program:
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
+            preexec_fn=obeys_ctrl_c,
         )
         self.lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

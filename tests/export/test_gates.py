@@ -41,6 +41,8 @@ from export.photos import choose_photos
 from export.source.source_model import SourceModel, learner_logits
 from petinfer.spec import Resize
 
+from ..conftest import obeys_ctrl_c
+
 LABELS = ("dog", "cat")
 LOGITS = np.array([[2.0, -2.0], [-1.0, 1.0]])
 SMALL_LEARNER = Path(__file__).parent / "data" / "fastai27.pkl"
@@ -189,11 +191,7 @@ except SystemExit as done:
 
 def test_ctrl_c_exits_with_130(tmp_path: Path, drawn_photos: Path) -> None:
     command = [sys.executable, "-m", "export", SMALL_LEARNER, "--out", tmp_path / "out", "--photos", drawn_photos]
-
-    def reset() -> None:  # a background shell leaves SIGINT ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=reset) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=obeys_ctrl_c) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("loading")
         time.sleep(0.2)

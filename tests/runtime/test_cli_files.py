@@ -20,7 +20,7 @@ from petinfer.cli import main
 from petinfer.cli.formats import Columns
 from petinfer.cli.output_file import write_file
 
-from ..conftest import cli_runner
+from ..conftest import cli_runner, obeys_ctrl_c
 from .test_cli import petinfer
 
 needs_symlinks = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
@@ -207,11 +207,6 @@ def test_ctrl_c_keeps_the_answers_in_a_partial_file(cat_photo: Path, tmp_path: P
 def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
-def obeys_ctrl_c() -> None:
-    """A background job inherits the signal ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_parquet_has_the_entries_of_a_json_record(folder: Path, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from petinfer import PetinferError
 from petinfer.cli import sorting
 from petinfer.cli.sorting import Sorter, copy, folder_name, move, rename
 
+from ..conftest import obeys_ctrl_c
 from .test_cli import petinfer
-from .test_cli_files import needs_symlinks, obeys_ctrl_c
+from .test_cli_files import needs_symlinks
 
 Files = dict[str, bytes]
 

@@ -28,7 +28,7 @@ from train.errors import TrainingError
 from train.recipe import Recipe
 from train.split import Split
 
-from ..conftest import cli_runner
+from ..conftest import cli_runner, obeys_ctrl_c
 
 TIMEOUT = 600  # seconds for one process, which takes 15 on two idle cores
 
@@ -55,7 +55,7 @@ def start(out: Path, photos: Path, weights: Path, *more: object, epochs: int) ->
     command = [sys.executable, "-m", "train", *options(out, photos, weights, epochs), *more]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen([str(part) for part in command], env=environment, preexec_fn=default_interrupt, **pipes)
+    return subprocess.Popen([str(part) for part in command], env=environment, preexec_fn=obeys_ctrl_c, **pipes)
 
 
 def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
@@ -315,15 +315,10 @@ main(sys.argv[1:])
 """
     out = tmp_path / "run"
     command = [sys.executable, "-c", code, *map(str, options(out, drawn_photos, weights, 1))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, preexec_fn=default_interrupt)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, preexec_fn=obeys_ctrl_c)
     assert done.returncode == 130, done.stderr
     assert "nothing was saved" in done.stderr and "error rate" not in done.stdout
     assert sorted(path.name for path in out.iterdir()) == ["recipe.json", "split.json"]
-
-
-def default_interrupt() -> None:
-    """Undo what ``nohup … &`` does: a child of a shell's background job ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_the_files_of_a_run_have_the_same_mode(run: tuple[Path, str]) -> None:
