@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from petinfer import __version__
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli import main
 from petinfer.session.model_file import digest, read_spec
@@ -110,3 +111,159 @@ def test_the_wheel_is_the_last_step(tmp_path: Path) -> None:
     bill = info / "sboms" / "pets-int8.cdx.json"
     assert json.loads(bill.read_text())["metadata"]["component"]["hashes"][0]["content"] == last["model_sha256"]
     assert f"pets-int8.onnx,sha256={listed.rstrip('=')}," in (info / "RECORD").read_text()
+
+
+LETTERS = {letter: letter * 64 for letter in "abc"}
+SMALL = replace(
+    read_spec(BUNDLED_MODEL),
+    labels=tuple(f"class {i}" for i in range(48)),
+    resize=replace(read_spec(BUNDLED_MODEL).resize, height=4, width=4),
+    golden={},
+    score={"errors": 3, "photos": 40, "on": "holidays", "interval": [0.02584, 0.19857]},
+    parity={"max_probability_difference": 0.000123, "flips": 2, "photos": 50},
+    origin={
+        "photos": {"train": 30, "valid": 10, "split_sha256": LETTERS["a"]},
+        "weights": {"file": "start.safetensors", "sha256": LETTERS["b"]},
+        "recipe": {"size": 4, "lr": 0.1},
+        "learner": {"file": "export.pkl", "sha256": LETTERS["c"]},
+    },
+)
+
+
+def small_model(path: Path, **changes: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model(SOUND, spec=replace(SMALL, **changes)))
+    return path
+
+
+def text_of(path: Path) -> list[str]:
+    return cli_runner().invoke(main, ["info", str(path)]).stdout.splitlines()
+
+
+def test_the_text_has_what_export_recorded(tmp_path: Path) -> None:
+    path = small_model(tmp_path / "small.onnx")
+    recipe, file = (hashlib.sha256(each).hexdigest() for each in (b'{"lr": 0.1, "size": 4}', path.read_bytes()))
+    assert text_of(path) == [
+        f"model    {path}, {SMALL.precision}",
+        f"labels   {', '.join(SMALL.labels)}",
+        "input    image uint8 [batch, 4, 4, 3]: crop, bilinear, upright",
+        "outputs  probabilities float32 [batch, 48], logits float32 [batch, 48]",
+        "score    3 of 40 photos of holidays wrong: 7.50%, 95 % interval 2.58% to 19.86%",
+        "parity   at most 1.2e-04 in a probability, 2 decisions flipped, on 50 photos",
+        f"digest   {SMALL.sha256}, which the file does not have: it was changed",
+        "",
+        f"photo list        30 to train on, 10 to validate            sha256 {LETTERS['a']}",
+        f"starting weights  start.safetensors                         sha256 {LETTERS['b']}",
+        f"recipe            2 settings                                sha256 {recipe}",
+        f"Learner           export.pkl                                sha256 {LETTERS['c']}",
+        f"model file        small.onnx                                sha256 {file}",
+        "wheel             unknown                                   sha256 unknown",
+    ]
+
+
+def test_the_text_has_what_is_not_known(tmp_path: Path) -> None:
+    origin = {"photos": {"train": 30}, "weights": {}, "recipe": {}}
+    path = small_model(tmp_path / "small.onnx", score={}, parity={}, origin=origin)
+    assert [line for line in text_of(path) if line.endswith("unknown")] == [
+        "score    unknown",
+        "parity   unknown",
+        "photo list        unknown                                   sha256 unknown",
+        "starting weights  unknown                                   sha256 unknown",
+        "recipe            unknown                                   sha256 unknown",
+        "Learner           unknown                                   sha256 unknown",
+        "wheel             unknown                                   sha256 unknown",
+    ]
+
+
+def test_a_long_name_of_a_file_is_cut_and_a_threshold_is_rounded(tmp_path: Path) -> None:
+    origin = {"weights": {"file": "w" * 50}}
+    lines = text_of(small_model(tmp_path / "small.onnx", origin=origin, threshold=0.1 + 0.2))
+    assert f"starting weights  {'w' * 40}  sha256 unknown" in lines
+    assert "a photo  has every label with a probability over 0.3" in lines
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"score": {"errors": 0, "photos": 0, "on": "x", "interval": [0, 1]}}, '{"errors": 0, "photos": 0, "on": "x"'),
+        ({"score": {"errors": 3, "photos": 4, "on": "x", "interval": [0]}}, '{"errors": 3, "photos": 4, "on": "x"'),
+        ({"parity": {"max_probability_difference": "small", "flips": 0, "photos": 1}}, '{"max_probability_difference"'),
+    ],
+)
+def test_figures_that_mean_nothing_are_shown_as_they_are(parts: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    lines = text_of(small_model(tmp_path / "small.onnx", **parts))
+    assert any(line[9:].startswith(expected) for line in lines)
+
+
+def installed(site: Path, listed: str, url: str | None = None) -> Path:
+    """A model file in a folder of packages, with the records that pip writes of petinfer."""
+    path = small_model(site / "petinfer" / "models" / "small.onnx")
+    about = site / "petinfer-9.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: petinfer\nVersion: 9\n")
+    (about / "RECORD").write_text(listed.format(urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()))
+    if url is not None:
+        (about / "direct_url.json").write_text(url)
+    return path
+
+
+def wheel_step(path: Path) -> dict[str, Any]:
+    last: dict[str, Any] = described(str(path))["chain"][-1]
+    return last
+
+
+OTHERS = "petinfer/__init__.py,sha256=YQ,1\nother/small.onnx,,\npetinfer-9.dist-info/RECORD,,\n"
+LISTED = OTHERS + "petinfer/models/small.onnx,sha256={},9\n"
+UNKNOWN_WHEEL = {"step": "wheel", "what": "unknown", "sha256": None}
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256"),
+    [
+        (json.dumps({"archive_info": {"hashes": {"sha256": LETTERS["a"]}}}), LETTERS["a"]),
+        (json.dumps({"archive_info": {"hashes": {"sha256": "abc"}}}), None),
+        (json.dumps({"dir_info": {"editable": True}}), None),
+        (None, None),
+    ],
+)
+def test_the_wheel_lists_the_model_file(
+    url: str | None, sha256: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = installed(tmp_path, LISTED, url)
+    monkeypatch.syspath_prepend(tmp_path)
+    model_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert wheel_step(path) == {
+        "step": "wheel",
+        "what": f"petinfer {__version__}",
+        "sha256": sha256,
+        "model_sha256": model_sha256,
+    }
+    assert text_of(path)[-2:] == [
+        f"wheel             petinfer {__version__:33}sha256 {sha256 or 'unknown'}",
+        "                  which lists this model file",
+    ]
+
+
+def test_a_wheel_that_lists_another_model_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = installed(tmp_path, LISTED)
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert text_of(path)[-1] == "                  which lists ANOTHER model file"
+
+
+@pytest.mark.parametrize("listed", ["", OTHERS, OTHERS + "petinfer/models/small.onnx,,\n"])
+def test_a_wheel_that_does_not_list_the_file_is_unknown(
+    listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = installed(tmp_path, listed)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert wheel_step(path) == UNKNOWN_WHEEL
+
+
+def test_a_model_file_beside_the_installed_one_has_no_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = installed(tmp_path / "site", LISTED)
+    other = small_model(tmp_path / "small.onnx")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert wheel_step(other) == UNKNOWN_WHEEL
+    path.unlink()
+    assert wheel_step(other) == UNKNOWN_WHEEL
