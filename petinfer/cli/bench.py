@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 
 from .. import PetinferError
-from .formats import Record
+from .formats import Record, counted
 from .inputs import model_options
 
 if TYPE_CHECKING:
@@ -225,8 +225,3 @@ def _print_throughput(found: list[Record]) -> None:
     click.echo(f"\n{'photos per second':18}" + "".join(f"{counted(n, 'thread'):>12}" for n in threads))
     for size in dict.fromkeys(entry["batch"] for entry in found):
         click.echo(f"{f'batches of {size}':18}" + "".join(f"{rates[size, n]:12.1f}" for n in threads))
-
-
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """The number with its noun: ``1 thread``, ``2 threads``."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -1,4 +1,4 @@
-"""Writes the records of `petinfer classify` as a table, JSON, JSON lines, CSV or Parquet."""
+"""Writes the records of `petinfer classify` as a table, JSON, JSON lines, CSV or Parquet; and a number with its noun."""
 
 from __future__ import annotations
 
@@ -87,6 +87,11 @@ def _shown(record: Record, columns: Columns) -> list[tuple[str, float]]:
 def encodable(value: Any) -> Any:
     """A text that is not UTF-8, such as a path, with its bytes escaped; JSON escapes them by itself."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """The number with its noun: ``1 thread``, ``2 threads``."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 WRITERS = {"json": write_json, "jsonl": write_jsonl, "csv": write_csv, "table": write_table}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import DeviceError
-from .formats import Record
-from .inputs import model_options
+from .formats import Record, counted
+from .inputs import in_options, model_options
 
 if TYPE_CHECKING:
     from .. import Classifier
@@ -74,7 +74,7 @@ def _on_each_device(model: Path | None, threads: int | None) -> Iterator[Classif
         try:
             yield Classifier(model, name, threads)
         except DeviceError as error:
-            click.echo(f"not verified: {error}", err=True)
+            click.echo(f"not verified: {in_options(str(error))}", err=True)
 
 
 def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
@@ -83,9 +83,8 @@ def _verdict_record(classifier: Classifier, verdict: Verdict) -> Record:
 
 
 def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
-    click.echo(
-        f"{classifier.path}, {classifier.spec.precision} on {classifier.provider}, {classifier.threads} threads\n"
-    )
+    threads = counted(classifier.threads, "thread")
+    click.echo(f"{classifier.path}, {classifier.spec.precision} on {classifier.provider}, {threads}\n")
     click.echo(f"{'photo':26}{'pixels':>10}{'|Δp| file':>12}{'|Δp| Learner':>14}")
     for found in verdict.checks:
         pixels = "equal" if found.pixels_equal else "differ" if found.decoded_equal else "decoder"
@@ -94,7 +93,7 @@ def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
     for note in verdict.notes:
         click.echo(f"\nnote: {note}")
     for failure in verdict.failures:
-        click.echo(f"Error: {failure}", err=True)
+        click.echo(f"Error: {in_options(failure)}", err=True)
     equal, flips = (sum(getattr(check, name) for check in verdict.checks) for name in ("pixels_equal", "flipped"))
     end = "NOT verified" if verdict.failures else "verified"
     click.echo(f"\n{equal} of {len(verdict.checks)} photos with identical pixels, {flips} decisions flipped: {end}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,22 @@ onnx = pytest.importorskip("onnx")
 PHOTO = GOLDEN_PHOTOS / "cat.jpg"
 
 
-def golden_model(path: Path, threshold: float, learner: float, file: float) -> Path:
-    """The model with one golden photo: its own answers, but for those of the Learner and of the exported file for blue."""
+def golden_model(path: Path, threshold: float, learner: float, file: float, **changes: Any) -> Path:
+    """The model with one golden photo: its own answers, but for those of the Learner and of the exported file for blue.
+
+    Args:
+        path: where it is written.
+        threshold: the least probability of a label.
+        learner: the Learner's answer for blue.
+        file: the exported file's answer for blue.
+        changes: what the model file says otherwise of the golden photo.
+    """
     classifier = Classifier(colours_model(path, threshold), orientation="stored")
     pixels, decoded = classifier.pixels(PHOTO), read(PHOTO, "stored")
     red, green, _ = classifier.run(pixels[np.newaxis])[0][0].tolist()
     digests = [hashlib.sha256(np.ascontiguousarray(each).tobytes()).hexdigest() for each in (decoded, pixels)]
     golden = Golden(decoded.size, digests[0], digests[1], (red, green, learner), (red, green, file))
+    golden = replace(golden, **changes)
     spec = replace(classifier.spec, golden={PHOTO.name: golden})
     del classifier
     model = onnx.load(path)
