@@ -67,7 +67,7 @@ def over_latencies_allowed(queries: int, percentile: float = 0.9, confidence: fl
 
 
 def measure(
-    classifiers: Sequence[Classifier], photo: bytes, queries: int = 64, duration: float = 6.0, warm_up: int = 8
+    classifiers: Sequence[Classifier], photo: bytes, queries: int, duration: float, warm_up: int = 8
 ) -> list[Latency]:
     """Classify ``photo`` until ``queries`` are done and ``duration`` seconds have passed; the warm-up is not counted.
 

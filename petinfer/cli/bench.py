@@ -114,7 +114,7 @@ def distinct_names(paths: list[Path]) -> list[str]:
         return [path.name for path in paths]
     parts = [path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(each[-length:]) for each in parts]
+        names = [Path(*each[-length:]).as_posix() for each in parts]
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
