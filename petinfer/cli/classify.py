@@ -280,7 +280,8 @@ class _Tally:
         ranked = self.labels.most_common()
         parts = [f"{number:,} {printable(label)}" for label, number in ranked[:10]]
         if rest := ranked[10:]:
-            parts.append(f"{sum(number for _, number in rest):,} in {len(rest):,} other classes")
+            classes = "class" if len(rest) == 1 else "classes"
+            parts.append(f"{sum(number for _, number in rest):,} in {len(rest):,} other {classes}")
         parts += [f"{self.unreadable:,} unreadable"] if self.unreadable else []
         if self.skipped:
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.skipped.items())
