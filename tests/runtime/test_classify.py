@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ from PIL import Image
 
 from petinfer import Classifier
 from petinfer.cli.app import main
+from petinfer.cli.classify import _summary_at_the_end, _Tally
 
 from .several_labels import colours_model, photo
 from .test_cli import petinfer
-from .test_cli_terminal import summary
+from .test_cli_terminal import needs_terminal, summary
 
 pytest.importorskip("onnx")
 
@@ -134,3 +138,49 @@ def test_photos_are_decoded_and_turned_as_the_options_say(lying_photo: Path) -> 
     stored, upright, fast = Classifier(orientation="stored"), Classifier(), Classifier(decode="fast")
     assert found == [each.predict(lying_photo).probability for each in (stored, upright, fast)]
     assert len(set(found)) == 3
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[str, str]:
+    """What a terminal shows of standard error, and what standard output has, which is not a file nor a terminal."""
+    import pty
+
+    (screen, terminal), (answers, pipe) = pty.openpty(), os.pipe()
+    with os.fdopen(terminal, "w") as errors, os.fdopen(pipe, "w") as out:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stderr", errors)
+        monkeypatch.setattr(sys, "stdout", out)
+        main(["classify", *map(str, arguments)], standalone_mode=False)
+        monkeypatch.undo()
+        errors.write("end")
+        errors.flush()
+        shown = os.read(screen, 10_000).decode()
+    with os.fdopen(screen), os.fdopen(answers) as found:
+        return shown.removesuffix("end"), found.read()
+
+
+@needs_terminal
+def test_progress_is_for_several_photos_whose_answers_go_to_a_file(
+    photos: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, out = photos / "red.png", ["-o", tmp_path / "a.csv"]
+    one = watched(monkeypatch, red, "--model", small, *out)
+    quiet = watched(monkeypatch, red, red, "--model", small, "-q", *out)
+    assert one == quiet == ("", "")
+    shown, _ = watched(monkeypatch, red, red, "--model", small, *out)
+    assert shown.startswith("0/2 photos\r") and shown.endswith("\r2 red\r\n")
+    shown, answers = watched(monkeypatch, red, red, "--model", small)
+    assert (shown, answers) == ("2 red\r\n", f"red     98.17%  {red}\n" * 2)
+
+
+@pytest.mark.parametrize(
+    ("end", "printed"), [(None, "1 cat\n"), (KeyboardInterrupt, "1 cat\n"), (MemoryError, "1 cat\n"), (OSError, "")]
+)
+def test_the_summary_is_printed_at_each_end_but_a_closed_pipe(
+    end: type[BaseException] | None, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = _Tally()
+    with pytest.raises(end) if end else nullcontext(), _summary_at_the_end(tally, None):
+        list(tally.counted(iter([{"label": "cat"}])))
+        if end:
+            raise end
+    assert capsys.readouterr().err == printed
