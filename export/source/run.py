@@ -92,6 +92,7 @@ def _origin(recipe: dict[str, Any]) -> dict[str, Any]:
         "recipe": recipe["settings"],
         "photos": {name: value for name, value in recipe["photos"].items() if name != "folder"},
         "weights": recipe["weights"],
+        **({"teacher": recipe["teacher"]} if "teacher" in recipe else {}),
         "versions": recipe["versions"],
         "date": recipe["date"],
     }

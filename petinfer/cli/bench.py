@@ -25,13 +25,13 @@ Measured: TypeAlias = "list[tuple[str, Classifier, Latency]]"
 class _Options:
     """The command's options."""
 
-    model: Path | None
+    model: str | None
     device: str
     threads: int | None
     fast_decode: bool
     queries: int
     duration: float
-    compare: Path | None
+    compare: str | None
     batches: tuple[int, ...]
     cold: bool
     plot_file: Path | None
@@ -56,7 +56,7 @@ class _Options:
 @click.option(
     "--duration", type=click.FloatRange(0), default=6.0, show_default=True, help="At least this many seconds."
 )
-@click.option("--compare", type=click.Path(path_type=Path), help="Another model file: both take turns.")
+@click.option("--compare", type=click.Path(), help="Another model file: both take turns.")
 @click.option(
     "--batch",
     "batches",

@@ -31,7 +31,7 @@ class _Options(NamedTuple):
     files_from: str | None
     exclude: tuple[str, ...]
     no_recursive: bool
-    model: Path | None
+    model: str | None
     device: str
     threads: int | None
     upright: bool

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from .. import DeviceError, PetinferError
@@ -11,10 +9,8 @@ from .inputs import in_options
 
 
 @click.command()
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model file to try, or lite.  [default: the bundled one]"
-)
-def devices(model: Path | None) -> None:
+@click.option("--model", type=click.Path(), help="Model file to try, or lite.  [default: the bundled one]")
+def devices(model: str | None) -> None:
     """List the devices that can run a model here.
 
     For each of the others, the line says why it cannot.

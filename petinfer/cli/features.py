@@ -19,7 +19,7 @@ from .output_file import replacing
 @model_options
 @click.pass_context
 def features(
-    context: click.Context, photos: tuple[str, ...], out: Path, model: Path | None, device: str, threads: int | None
+    context: click.Context, photos: tuple[str, ...], out: Path, model: str | None, device: str, threads: int | None
 ) -> None:
     """Write the features of photos into a NumPy file.
 

@@ -24,9 +24,9 @@ UNKNOWN = "unknown"
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.argument("model", type=click.Path(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def info(model: Path | None, as_json: bool) -> None:
+def info(model: str | None, as_json: bool) -> None:
     """Describe a model file, and what it was made from.
 
     MODEL is a file, or lite for the small bundled one; by default the bundled one. Each step from the photos to the file has
@@ -71,7 +71,11 @@ def _origin_steps(origin: dict[str, Any]) -> Iterator[Record]:
     numbers = [photos.get("train"), photos.get("valid")]
     what = f"{numbers[0]} to train on, {numbers[1]} to validate" if None not in numbers else UNKNOWN
     yield _step("photo list", what, photos.get("split_sha256"))
+    if "content_sha256" in photos:
+        yield _step("photos", what, photos["content_sha256"])
     yield _step("starting weights", weights.get("file", UNKNOWN), weights.get("sha256"))
+    if teacher := _object(origin.get("teacher")):
+        yield _step("teacher", teacher.get("file", UNKNOWN), teacher.get("sha256"))
     yield _step("recipe", f"{len(recipe)} settings" if recipe else UNKNOWN, recipe and recipe_sha256(recipe))
     yield _step("Learner", learner.get("file", UNKNOWN), learner.get("sha256"))
 
@@ -123,8 +127,12 @@ def _lines(about: Record) -> Iterator[str]:
     for each in about["chain"]:
         yield f"{each['step']:18}{printable(each['what'])[:40]:42}sha256 {each['sha256'] or UNKNOWN}"
         if "model_sha256" in each:
-            same = each["model_sha256"] == about["chain"][4]["sha256"]
+            same = each["model_sha256"] == _file_sha256(about)
             yield f"{'':18}which lists {'this' if same else 'ANOTHER'} model file"
+
+
+def _file_sha256(about: Record) -> object:
+    return next(each["sha256"] for each in about["chain"] if each["step"] == "model file")
 
 
 def _shape(sides: list[object]) -> str:

@@ -26,7 +26,7 @@ def model_options(command: _Command) -> _Command:
     for option in (
         click.option(
             "--model",
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             help="Model file, or lite for the small bundled one.  [default: the bundled one, cat or dog]",
         ),
         click.option(

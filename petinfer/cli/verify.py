@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--providers", is_flag=True, help="Verify on each device that works here.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def verify(
-    model: Path | None,
+    model: str | None,
     device: str,
     threads: int | None,
     signature: tuple[Path, Path] | None,
@@ -63,7 +63,7 @@ def verify(
     click.get_current_context().exit(1 if any(verdict.failures for _, verdict in found) else 0)
 
 
-def _on_each_device(model: Path | None, threads: int | None) -> Iterator[Classifier]:
+def _on_each_device(model: str | None, threads: int | None) -> Iterator[Classifier]:
     """A classifier on each device that is installed; standard error says which ones do not work."""
     from ..classifier import Classifier
     from ..session.devices import available_devices

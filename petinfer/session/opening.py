@@ -35,8 +35,14 @@ class SessionKey(NamedTuple):
 
 
 def model_path(model: str | os.PathLike[str] | None) -> Path:
-    """The file that a Classifier's argument names: a path, a key of `BUNDLED_BY_NAME`, or None for the bundled model."""
-    return BUNDLED_MODEL if model is None else BUNDLED_BY_NAME.get(os.fspath(model), Path(model))
+    """The file that a Classifier's argument names: a key of `BUNDLED_BY_NAME`, a path, or None for the bundled model.
+
+    Only the bare text is a name: ``"./lite"`` and ``Path("lite")`` are files.
+    """
+    if model is None:
+        return BUNDLED_MODEL
+    named = BUNDLED_BY_NAME.get(model) if isinstance(model, str) else None
+    return named or Path(model)
 
 
 def session_key(

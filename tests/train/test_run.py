@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -99,6 +100,13 @@ def test_a_run_saves_the_learner_its_weights_and_its_settings(run: tuple[Path, s
     for name, tensor in load_file(out / "model.safetensors").items():
         assert torch.equal(tensor, pickled[name]), name
     assert not list(out.glob("*.part"))
+
+
+def test_a_run_names_its_inputs_by_their_content(run: tuple[Path, str], drawn_photos: Path, weights: Path) -> None:
+    recipe = json.loads((run[0] / "recipe.json").read_text())
+    sums = sorted(hashlib.sha256(photo.read_bytes()).hexdigest() for photo in drawn_photos.iterdir())
+    assert recipe["photos"]["content_sha256"] == hashlib.sha256("".join(f"{s}\n" for s in sums).encode()).hexdigest()
+    assert recipe["weights"] == {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 def test_a_run_writes_metrics_and_a_report(run: tuple[Path, str]) -> None:
