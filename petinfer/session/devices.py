@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class Device:
 
     Its package is named like the wheel, with underscores, and has a function ``get_library_path``.
     """
+    library: str = ""
+    """The provider's shared library in onnxruntime's package, where it has one: it needs others, such as CUDA's."""
     options: Callable[[int], dict[str, str]] = field(default=lambda threads: {})
     """The provider's options, for a number of threads."""
 
@@ -58,10 +61,10 @@ def _openvino(threads: int) -> dict[str, str]:
 
 
 DEVICES = {
-    "cuda": Device("CUDAExecutionProvider", options=_cuda),
-    "tensorrt-rtx": Device("NvTensorRTRTXExecutionProvider", "onnxruntime-ep-nv-tensorrt-rtx", _tensorrt_rtx),
-    "tensorrt": Device("TensorrtExecutionProvider", options=_tensorrt),
-    "openvino": Device("OpenVINOExecutionProvider", "onnxruntime-ep-openvino", _openvino),
+    "cuda": Device("CUDAExecutionProvider", library="onnxruntime_providers_cuda", options=_cuda),
+    "tensorrt-rtx": Device("NvTensorRTRTXExecutionProvider", "onnxruntime-ep-nv-tensorrt-rtx", options=_tensorrt_rtx),
+    "tensorrt": Device("TensorrtExecutionProvider", library="onnxruntime_providers_tensorrt", options=_tensorrt),
+    "openvino": Device("OpenVINOExecutionProvider", "onnxruntime-ep-openvino", options=_openvino),
     "qnn": Device("QNNExecutionProvider", "onnxruntime-qnn"),
     "webgpu": Device("WebGpuExecutionProvider", "onnxruntime-ep-webgpu"),
     "coreml": Device("CoreMLExecutionProvider"),
@@ -103,6 +106,24 @@ def find_device(name: str) -> Device:
 def is_built_in(device: Device) -> bool:
     """Whether the installed onnxruntime has the device's provider without a plug-in."""
     return device.provider in built_in_providers()
+
+
+def library_problem(device: Device) -> str:
+    """Why the provider's library cannot be loaded, for example that CUDA is missing; empty if it can."""
+    import ctypes
+    from pathlib import Path
+
+    import onnxruntime
+
+    if not device.library:
+        return ""
+    form, folder = ("{}.dll" if sys.platform == "win32" else "lib{}.so"), Path(onnxruntime.__file__).parent / "capi"
+    try:
+        for name in ("onnxruntime_providers_shared", device.library):  # the second uses functions of the first
+            ctypes.CDLL(str(folder / form.format(name)), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return " ".join(str(error).split())[:200]
+    return ""
 
 
 def plugin_devices(name: str, device: Device) -> list[onnxruntime.OrtEpDevice]:

@@ -7,11 +7,13 @@ import re
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DeviceError, ModelError
-from .devices import AUTO, Device, available_devices, find_device, is_built_in, plugin_devices
+from .devices import AUTO, Device, available_devices, find_device, is_built_in, library_problem, plugin_devices
 from .graph import check_graph
 from .model_file import Identity, identity, strip_weights
 from .threads import thread_count
@@ -147,15 +149,30 @@ def _open_on_device(key: SessionKey, name: str, device: Device) -> onnxruntime.I
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     providers = [(device.provider, device.options(key.threads))] if is_built_in(device) else None
     plugged = [] if providers else plugin_devices(name, device)
+    missing = library_problem(device) if providers else ""
     try:
         if plugged:
             if len(plugged) > 1:
                 _log("device %s: took the first of %d", name, len(plugged))
             options.add_provider_for_devices(plugged[:1], device.options(key.threads))
-        return onnxruntime.InferenceSession(key.path, options, providers=providers, enable_fallback=0)
+        with _without_red_lines() if missing else nullcontext():
+            return onnxruntime.InferenceSession(key.path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but this
-        problem = f"cannot load {key.path}: {_one_line(error)}"
-        raise DeviceError(f'device {name}: {problem} (use device="cpu")') from error
+        problem = missing or f"cannot load {key.path}: {_one_line(error)}"
+        remedy = 'install what is missing, or use device="cpu"' if missing else 'use device="cpu"'
+        raise DeviceError(f"device {name}: {problem} ({remedy})") from error
+
+
+@contextmanager
+def _without_red_lines() -> Iterator[None]:
+    """Keep onnxruntime from printing what the error will say; afterwards its default logger prints warnings as before."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)
 
 
 def _open_on_cpu(key: SessionKey) -> onnxruntime.InferenceSession:

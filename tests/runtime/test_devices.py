@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import onnxruntime
 import pytest
 
 from petinfer import Classifier, DeviceError, ModelError
-from petinfer.session.devices import AUTO, DEVICES, available_devices
+from petinfer.session.devices import AUTO, DEVICES, Device, available_devices, is_built_in, library_problem
 from petinfer.session.opening import session_options
 from petinfer.session.threads import available_cores, cgroup_quotas
+
+from ..conftest import REPOSITORY
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4096])
@@ -33,6 +36,30 @@ def test_a_device_that_is_not_installed_is_refused_without_fallback() -> None:
     for device in set(DEVICES) - set(available_devices()):
         with pytest.raises(DeviceError, match=f"device {device}: this onnxruntime has no {DEVICES[device].provider}"):
             Classifier(device=device)
+
+
+def test_a_library_that_cannot_be_loaded_says_why() -> None:
+    """onnxruntime's own package has the shared part of all providers, and the rest only in its GPU wheels."""
+    if sys.platform != "linux" or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("needs onnxruntime's CPU wheel on Linux")
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    absent = f"{folder}/libonnxruntime_providers_cuda.so: cannot open shared object file: No such file or directory"
+    assert library_problem(DEVICES["cuda"]) == absent
+    assert library_problem(Device("some", library="onnxruntime_providers_shared")) == ""
+    assert library_problem(DEVICES["cpu"]) == ""
+
+
+def test_a_gpu_package_without_a_gpu_is_one_reason_and_no_red_lines() -> None:
+    """With onnxruntime-gpu installed, on a machine without CUDA: run by hand."""
+    if not (is_built_in(DEVICES["cuda"]) and (problem := library_problem(DEVICES["cuda"]))):
+        pytest.skip("needs onnxruntime-gpu without CUDA's libraries")
+    command = [sys.executable, "-m", "petinfer", "classify", "docs/chelsea.jpg"]
+    auto = subprocess.run(command, capture_output=True, timeout=60, text=True, cwd=REPOSITORY, check=True)
+    goes_on = f"auto goes on to the next device, after device cuda: {problem} (install what is missing, or use "
+    assert (auto.stdout.split()[0], auto.stderr) == ("cat", f'{goes_on}device="cpu")\n')
+    cuda = subprocess.run([*command, "--device", "cuda"], capture_output=True, timeout=60, text=True, cwd=REPOSITORY)
+    remedy = "install what is missing, or use --device cpu"
+    assert (cuda.returncode, cuda.stderr) == (2, f"Error: device cuda: {problem} ({remedy})\n")
 
 
 def test_auto_uses_the_cpu_where_nothing_else_is_installed() -> None:
