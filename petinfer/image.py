@@ -345,10 +345,12 @@ def _pad(image: Image.Image, width: int, height: int, left: int, top: int, paddi
     if padding == "zeros":
         padded.paste(image, before)
         return padded
-    array = np.asarray(image)
     rows, columns = (_numbers(image.size[side], before[side], after[side], padding) for side in (1, 0))
-    for top in range(0, height, _STRIP):  # in one piece, memory would hold the pixels twice
-        padded.paste(Image.fromarray(array[rows[top : top + _STRIP]].take(columns, axis=1)), (0, top))
+    for top in range(0, height, _STRIP):  # in one piece, memory would hold the pixels three times
+        strip = rows[top : top + _STRIP]
+        first, last = int(strip.min()), int(strip.max())
+        source = np.asarray(image.crop((0, first, image.width, last + 1)))
+        padded.paste(Image.fromarray(source[strip - first].take(columns, axis=1)), (0, top))
     return padded
 
 

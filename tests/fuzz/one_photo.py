@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -53,6 +54,13 @@ def read_photo(data: bytes) -> Outcome:
     assert outcome.seconds < MAX_SECONDS, f"{outcome.seconds:.1f} s"
     assert outcome.peak_bytes < MAX_BYTES, f"{outcome.peak_bytes / 1e6:.0f} MB"
     return outcome
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Most memory that a function added to the process; 0 on systems other than Linux."""
+    before = _reset_peak()
+    run()
+    return _peak() - before
 
 
 def _reset_peak() -> int:
