@@ -23,6 +23,10 @@ def test_the_model_written_by_hand_is_one_and_multiplies(operator: str, types: t
     read = onnx.load_from_string(model)
     onnx.checker.check_model(read, full_check=True)
     assert (read.ir_version, [(each.domain, each.version) for each in read.opset_import]) == (8, [("", 17)])
+    values = [*read.graph.input, *read.graph.output]
+    assert (read.graph.name, [each.name for each in values]) == ("product", ["a", "b", "product"])
+    shapes = [[side.dim_value for side in each.type.tensor_type.shape.dim] for each in values]
+    assert shapes == [[SIDE, SIDE]] * 3
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 9, (SIDE, SIDE)).astype(dtype) for dtype in dtypes)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -52,8 +56,8 @@ def test_the_peak_is_of_the_models_precision_and_threads(monkeypatch: pytest.Mon
             super().__init__(model, options, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    assert peak_macs("int8", threads=2, products=1) < 1e15
-    assert peak_macs("fp16", threads=1, products=1) < 1e15
+    assert peak_macs("int8", threads=2, products=1) < 1e14  # far more than any processor does
+    assert peak_macs("fp16", threads=1, products=1) < 5e12
     assert opened == [(True, 2), (False, 1)]
 
 
