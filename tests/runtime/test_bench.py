@@ -235,6 +235,12 @@ def test_the_options_arrive_where_they_are_used(small: Path, tiny_photo: Path) -
     assert exact["decode"] == "exact" and "throughput" not in exact
 
 
+def test_a_cold_start_is_of_the_same_model(small: Path, tiny_photo: Path) -> None:
+    found = json.loads(bench(small, tiny_photo, "--queries", 1, "--cold", "--json").stdout)
+    assert list(found["cold_start"]) == ["process", "import", "session", "first answer"]
+    assert "throughput" not in found
+
+
 def test_without_a_number_64_queries_are_measured(small: Path, tiny_photo: Path) -> None:
     assert len(json.loads(bench(small, tiny_photo, "--json").stdout)["samples"]["total"]) == 64
 
@@ -253,7 +259,9 @@ def test_help_names_the_defaults() -> None:
         (["--duration", -1], "Invalid value for '--duration': -1.0 is not in the range x>=0."),
         (["--batch", 0], "Invalid value for '--batch': 0 is not in the range x>=1."),
         (["--plot", "a.bmp"], "a.bmp: its suffix is not .png, .svg or .pdf (rename it)"),
+        (["--plot", "no/a.png"], "no/a.png: its folder does not exist (create it, or choose another)"),
         (["--plot", "no/a.SVG"], "no/a.SVG: its folder does not exist (create it, or choose another)"),
+        (["--plot", "no/a.pdf"], "no/a.pdf: its folder does not exist (create it, or choose another)"),
     ],
 )
 def test_what_cannot_be_measured_or_drawn_is_refused(options: list[str], message: str) -> None:
