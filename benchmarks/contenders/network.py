@@ -131,6 +131,16 @@ def _logits_of(session: Any) -> Callable[[Any], Any]:
     return lambda batch: session.run(["logits"], {"image": batch})[0]
 
 
+def all_outputs(name: str, path: Path, threads: int) -> Contender:
+    """petinfer's session, which computes every output of the file."""
+    import onnxruntime
+
+    from petinfer.session.opening import session_options
+
+    session = onnxruntime.InferenceSession(path, session_options(threads), providers=["CPUExecutionProvider"])
+    return Contender(name, "", lambda batch: session.run(None, {"image": batch})[1], prepare=_batch_of_one)
+
+
 def spinning(name: str, path: Path, threads: int, entries: dict[str, str]) -> Contender:
     """petinfer's session, whose idle threads poll as ``entries`` say: ``session.intra_op.`` options of onnxruntime."""
     import onnxruntime
