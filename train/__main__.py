@@ -1,4 +1,5 @@
-"""The command line: ``python -m train`` trains, ``evaluate RUN`` measures a run again, ``predict RUN PHOTO`` uses it.
+"""The command line: ``python -m train`` trains, ``evaluate RUN`` measures a run again, ``curve RUN``
+plots its error, ``predict RUN PHOTO`` uses it.
 
 fastai is imported after the arguments are parsed, so that ``--help`` responds at once.
 """
@@ -96,11 +97,24 @@ def main(context: click.Context, /, **options: Any) -> None:
 @click.argument("run", type=_PATH)
 @click.option("--data", multiple=True, type=_PATH, help="Folder of the run's photos.  [default: where they were]")
 @click.option("--test", type=_PATH, help="Folder of photos that were not trained on.")
-def evaluate_run(run: Path, data: tuple[Path, ...], test: Path | None) -> None:
+@click.option("--sources", type=_PATH, help="Table with each photo's source.  [default: the run's]")
+def evaluate_run(run: Path, data: tuple[Path, ...], test: Path | None, sources: Path | None) -> None:
     """Evaluate the Learner in RUN again, and rewrite its metrics.json and report.html."""
     from .run import evaluate_again
 
-    evaluate_again(run, data, test)
+    evaluate_again(run, data, test, sources)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="The plot, .png or .svg.")
+def curve(runs: tuple[Path, ...], out: Path) -> None:
+    """Plot the validation error of RUNS against the crops that each has seen."""
+    from .curve import draw_curves
+
+    if out.suffix not in (".png", ".svg"):
+        raise click.UsageError(f"--out: {out.name} does not end in .png or .svg")
+    draw_curves(runs, out)
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -25,6 +25,12 @@ _Z = 1.959963984540054  # the normal distribution's 97.5 % quantile, for interva
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Source = Callable[[Path], str]
+
+
+def folder_of(photo: Path) -> str:
+    """The name of the folder that a photo is in."""
+    return photo.parent.name
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,14 @@ class BreedErrors:
     """The errors among the photos of one breed."""
 
     breed: str
+    error: ErrorRate
+
+
+@dataclass(frozen=True)
+class SourceErrors:
+    """The errors among the photos of one source."""
+
+    source: str
     error: ErrorRate
 
 
@@ -100,6 +114,7 @@ class Evaluation:
     loss: float  # mean cross-entropy with the plain labels, in nats
     confusion: list[list[int]]  # photos, [truth][predicted], in the order of `labels`
     breeds: list[BreedErrors]
+    sources: list[SourceErrors]  # none if all photos are of one source
     calibration: Calibration
     answered: list[Answered]
     top_losses: list[TopLoss]
@@ -109,13 +124,16 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(learn: Learner, labels: str, photos: Sequence[Path] | None = None) -> Evaluation:
+def evaluate(
+    learn: Learner, labels: str, photos: Sequence[Path] | None = None, source: Source = folder_of
+) -> Evaluation:
     """Classify labelled photos as at validation, and measure the answers.
 
     Args:
         learn: unchanged, except that its model is in eval mode afterwards.
         labels: a name of `LABELLINGS`, as in training.
         photos: None takes the validation photos.
+        source: gives a photo's source; by default its folder.
 
     Raises:
         TrainingError: no photos, or one with a label that the Learner was not trained on.
@@ -124,7 +142,7 @@ def evaluate(learn: Learner, labels: str, photos: Sequence[Path] | None = None) 
     _check_labels(learn, labels, files)
     logits, truth = predict_logits(learn, files)
     words = [LABELLINGS[labels].word(category) for category in learn.dls.vocab]
-    return measure(logits, truth, words, files, with_breeds=labels != "folder")
+    return measure(logits, truth, words, files, with_breeds=labels != "folder", source=source)
 
 
 def _check_labels(learn: Learner, labels: str, files: list[Path]) -> None:
@@ -159,7 +177,12 @@ def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def measure(
-    logits: Floats, truth: Ints, words: list[str], files: Sequence[Path], with_breeds: bool = True
+    logits: Floats,
+    truth: Ints,
+    words: list[str],
+    files: Sequence[Path],
+    with_breeds: bool = True,
+    source: Source = folder_of,
 ) -> Evaluation:
     """Measure answers.
 
@@ -169,6 +192,7 @@ def measure(
         words: the label of each class.
         files: the photos.
         with_breeds: whether to read breeds from the file names.
+        source: gives a photo's source.
     """
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     probabilities = np.exp(log_probabilities)
@@ -183,6 +207,7 @@ def measure(
         loss=float(losses.mean()),
         confusion=confusion(truth, predicted, len(words)),
         breeds=errors_by_breed(files, wrong) if with_breeds else [],
+        sources=errors_by_source([source(photo) for photo in files], wrong),
         calibration=calibration(confidence, ~wrong),
         answered=[answered(confidence, wrong, bar) for bar in BARS],
         top_losses=[
@@ -226,6 +251,13 @@ def errors_by_breed(files: Sequence[Path], wrong: Bools) -> list[BreedErrors]:
     """The errors of each breed, by name; photos without a breed in their name are left out."""
     breeds = np.array([breed(photo.name) if has_breed(photo) else "" for photo in files])
     return [BreedErrors(str(name), _error_rate(wrong[breeds == name])) for name in np.unique(breeds) if name]
+
+
+def errors_by_source(sources: Sequence[str], wrong: Bools) -> list[SourceErrors]:
+    """The errors of each source, by name; none if there is only one."""
+    names, which = np.unique(np.array(sources), return_inverse=True)
+    rows = [SourceErrors(str(name), _error_rate(wrong[which == i])) for i, name in enumerate(names)]
+    return rows if len(rows) > 1 else []
 
 
 def calibration(confidence: Floats, right: Bools, bins: int = _BINS) -> Calibration:

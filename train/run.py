@@ -68,7 +68,8 @@ def train(options: Options) -> bool:
         return False
     doubtful = _save(learn, recipe, options, photos, training)
     evaluated = {"validation": None, **({"test": photos.tests} if photos.tests else {})}
-    _evaluate(learn, recipe, options.out, evaluated, RunDetails(training.log, doubtful))  # 4. evaluation
+    details = RunDetails(training.log, doubtful, sources=options.sources)
+    _evaluate(learn, recipe, options.out, evaluated, details)  # 4. evaluation
     _print_prediction(learn, photos.folder / photos.split.valid[0], recipe.labels)  # 5. prediction
     click.echo(f"saved in {options.out}: model.safetensors and recipe.json, for `python -m export {options.out}`,")
     click.echo("and learner.pkl for fastai's load_learner (loading a pickle runs code: load only those you trust)")
@@ -180,8 +181,9 @@ def _evaluate(
 ) -> None:
     """Evaluate on each list of photos (None: the validation photos), print the results, write metrics and report."""
     evaluations: dict[str, Evaluation] = {}
+    source = source_of(read_sources(details.sources) if details.sources else {})
     for name, files in photos.items():
-        found = evaluations[name] = evaluate(learn, recipe.labels, files)
+        found = evaluations[name] = evaluate(learn, recipe.labels, files, source)
         low, high = found.error.interval
         click.echo(f"{name:10} error rate: {found.error.rate:.4f}   loss: {found.loss:.4f}   ({found.error.errors} of"
                    f" {found.error.photos} photos wrong, 95 % interval {low:.2%} to {high:.2%})")  # fmt: skip
@@ -194,8 +196,11 @@ def _evaluate(
     write_report(out / "report.html", learn, recipe, evaluations, replace(details, facts=facts))
 
 
-def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None) -> None:
-    """Evaluate the saved Learner of a run on its validation photos, and on those of ``test``."""
+def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None, sources: Path | None) -> None:
+    """Evaluate the saved Learner of a run on its validation photos, and on those of ``test``.
+
+    ``sources`` is a table of the photos' sources; None takes the run's, if it is still there.
+    """
     learn, recipe = load(run)
     kept = load_content(run / "recipe.json")
     folder = common_folder(data) if data else Path(kept["photos"].get("folder", ""))
@@ -204,7 +209,13 @@ def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None) -> None
     photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
     if test:
         photos["test"] = decodable(find_photos(test, recipe.labels))
-    _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"]))
+    _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"], sources=sources or _table_of(kept)))
+
+
+def _table_of(kept: dict[str, Any]) -> Path | None:
+    """The table of sources that a run used, if it is still there."""
+    named = kept.get("sources", {}).get("sources")
+    return Path(named) if named and Path(named).is_file() else None
 
 
 # 5. prediction

@@ -70,7 +70,7 @@ def _stage(options: Options, settings: dict[str, Any], out: Path, before: Path |
     if before is None:
         return one
     start = replace(one, weights=before / "model.safetensors", split_file=before / "split.json")
-    return replace(start, hold_out=(), sources=None, without=None, limit=None, per_source=None)
+    return replace(start, hold_out=(), without=None, limit=None, per_source=None)
 
 
 def _is_finished(out: Path) -> bool:

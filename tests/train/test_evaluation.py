@@ -29,6 +29,7 @@ from train.evaluation import (
     calibration,
     confusion,
     errors_by_breed,
+    errors_by_source,
     evaluate,
     measure,
     wilson_interval,
@@ -128,6 +129,25 @@ def test_errors_are_counted_by_breed_where_the_name_contains_one() -> None:
     files = [Path(f"{name}.jpg") for name in ("beagle_1", "Maine_Coon_1", "beagle_2", "Cat_1", "dog_7", "Rex")]
     rows = errors_by_breed(files, array(True, False, False, True, True, True))
     assert {row.breed: (row.error.errors, row.error.photos) for row in rows} == {"Maine_Coon": (0, 1), "beagle": (1, 2)}
+
+
+def test_errors_are_counted_by_source_if_there_are_several() -> None:
+    wrong = array(True, False, False, True)
+    rows = errors_by_source(["b", "a", "b", "a/c"], wrong)
+    assert [(row.source, row.error.errors, row.error.photos) for row in rows] == [
+        ("a", 0, 1),
+        ("a/c", 1, 1),
+        ("b", 1, 2),
+    ]
+    assert errors_by_source(["a"] * 4, wrong) == []
+
+
+def test_a_photos_source_is_its_folder_unless_another_is_given() -> None:
+    files = [Path("a/pug_1.jpg"), Path("b/pug_2.jpg"), Path("b/Cat_3.jpg")]
+    answers = probabilities(0.1, 0.8, 0.6), np.array([0, 0, 1]), ["dog", "cat"], files
+    assert [(row.source, row.error.errors) for row in measure(*answers).sources] == [("a", 0), ("b", 1)]
+    by_name = measure(*answers, source=lambda photo: photo.stem.split("_")[0]).sources
+    assert [(row.source, row.error.errors) for row in by_name] == [("Cat", 0), ("pug", 1)]
 
 
 def test_the_loss_is_the_mean_cross_entropy_and_the_highest_comes_first() -> None:

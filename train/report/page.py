@@ -19,8 +19,8 @@ from .plots import COLOURS, draw_plots
 
 
 @dataclass(frozen=True)
-class BreedRow:
-    """A breed's errors in each evaluation; None where there are no photos of it."""
+class GroupRow:
+    """A breed's or source's errors in each evaluation; None where there are no photos of it."""
 
     name: str
     errors: list[ErrorRate | None]
@@ -40,6 +40,8 @@ class RunDetails:
     doubtful: Sequence[DoubtfulLabel] = ()
     facts: dict[str, str] = field(default_factory=dict)
     """Such as versions and a date."""
+    sources: Path | None = None
+    """The table of the photos' sources; without one, a source is a folder."""
 
 
 def write_report(
@@ -60,6 +62,7 @@ def write_report(
         evaluations=evaluations,
         plots=draw_plots(evaluations, details.log, recipe),
         breeds=_breeds(evaluations),
+        sources=_sources(evaluations),
         without_breed=[_without_breed(evaluation) for evaluation in evaluations.values()],
         worst=worst,
         mapped=any(answer.map for answers in worst.values() for answer in answers),
@@ -108,10 +111,18 @@ def _changed_losses(recipe: Recipe) -> list[str]:
     return [reason for reason, used in reasons.items() if used]
 
 
-def _breeds(evaluations: dict[str, Evaluation]) -> list[BreedRow]:
+def _breeds(evaluations: dict[str, Evaluation]) -> list[GroupRow]:
     """Each breed with photos, most errors first."""
-    found = [{row.breed: row.error for row in evaluation.breeds} for evaluation in evaluations.values()]
-    rows = [BreedRow(name, [errors.get(name) for errors in found]) for name in sorted(set().union(*found))]
+    return _groups([{row.breed: row.error for row in evaluation.breeds} for evaluation in evaluations.values()])
+
+
+def _sources(evaluations: dict[str, Evaluation]) -> list[GroupRow]:
+    """Each source with photos, most errors first."""
+    return _groups([{row.source: row.error for row in evaluation.sources} for evaluation in evaluations.values()])
+
+
+def _groups(found: list[dict[str, ErrorRate]]) -> list[GroupRow]:
+    rows = [GroupRow(name, [errors.get(name) for errors in found]) for name in sorted(set().union(*found))]
     return sorted(rows, key=lambda row: -row.wrong)
 
 
