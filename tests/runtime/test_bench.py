@@ -228,9 +228,9 @@ def test_json_of_two_models_has_a_list_of_them(small: Path, tiny_photo: Path) ->
 
 
 def test_the_options_arrive_where_they_are_used(small: Path, tiny_photo: Path) -> None:
-    found = json.loads(bench(small, tiny_photo, "--queries", 2, "--fast-decode", "--batch", 3, "--json").stdout)
+    found = json.loads(bench(small, tiny_photo, "--queries", 2, "--fast-decode", "--batch", 4096, "--json").stdout)
     assert (found["decode"], found["threads"], len(found["samples"]["total"])) == ("fast", 1, 2)
-    assert [each["batch"] for each in found["throughput"]] == [3] and "cold_start" not in found
+    assert [each["batch"] for each in found["throughput"]] == [4096] and "cold_start" not in found
     exact = json.loads(bench(small, tiny_photo, "--queries", 1, "--json").stdout)
     assert exact["decode"] == "exact" and "throughput" not in exact
 
