@@ -88,7 +88,8 @@ def _write_parquet(records: Iterable[Record], columns: Columns, path: Path) -> N
                 if len(rows) == ROWS:
                     write()
         finally:
-            write()
+            if rows:
+                write()
 
 
 def _encodable(value: Any) -> Any:

@@ -231,6 +231,26 @@ def test_parquet_is_complete_up_to_an_early_end(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "b.parquet").column("path").to_pylist() == [each["path"] for each in records]
 
 
+@pytest.mark.parametrize(("number", "expected"), [(0, []), (2000, [1000, 1000]), (2500, [1000, 1000, 500])])
+def test_parquet_is_written_a_thousand_rows_at_a_time(number: int, expected: list[int], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    records = [{"path": f"{i}.jpg", "label": "cat"} for i in range(number)]
+    write_file(records, Columns(("dog", "cat"), 1), tmp_path / "a.parquet")
+    with parquet.ParquetFile(tmp_path / "a.parquet") as file:
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        assert groups == expected
+        assert file.read().column("path").to_pylist() == [record["path"] for record in records]
+
+
+def test_parquet_has_the_familiarity_of_a_model_that_knows_it(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    record = {"path": "a.jpg", "label": "cat", "familiarity": -0.5}
+    write_file([record], Columns(("dog", "cat"), 1, familiarity=True), tmp_path / "a.parquet")
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names[-2:] == ["note", "familiarity"]
+    assert table.column("familiarity").to_pylist() == [-0.5]
+
+
 def test_parquet_without_pyarrow_is_one_line_and_exit_2(
     cat_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
