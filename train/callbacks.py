@@ -102,7 +102,9 @@ class AverageWeights(Callback):
     def before_validate(self) -> None:
         """Validate the average."""
         assert self.average is not None
-        self.trained, self.learn.model = self.learn.model, self.average.module
+        # fastai has put the trained model into eval mode before this. Batch norms of an average in training mode would
+        # normalise each batch by itself, and follow the validation photos.
+        self.trained, self.learn.model = self.learn.model, self.average.module.eval()
 
     def after_validate(self) -> None:
         """Return to the trained weights."""
