@@ -171,6 +171,19 @@ def test_the_text_has_what_export_recorded(tmp_path: Path) -> None:
     ]
 
 
+def test_photos_by_content_and_a_teacher_are_steps_where_they_are_recorded(tmp_path: Path) -> None:
+    photos = {**SMALL.origin["photos"], "content_sha256": LETTERS["b"]}
+    teacher = {"file": "teacher.pkl", "sha256": LETTERS["c"]}
+    for origin, sha256 in (({"teacher": teacher}, LETTERS["c"]), ({"teacher": {"note": "none"}}, "unknown")):
+        path = small_model(tmp_path / "small.onnx", origin={**SMALL.origin, "photos": photos, **origin})
+        what = origin["teacher"].get("file", "unknown")
+        assert text_of(path)[9:12] == [
+            f"photos            30 to train on, 10 to validate            sha256 {LETTERS['b']}",
+            f"starting weights  start.safetensors                         sha256 {LETTERS['b']}",
+            f"teacher           {what:42}sha256 {sha256}",
+        ]
+
+
 def test_the_text_has_what_is_not_known(tmp_path: Path) -> None:
     origin = {"photos": {"train": 30}, "weights": {}, "recipe": {}}
     path = small_model(tmp_path / "small.onnx", score={}, parity={}, origin=origin)
@@ -211,7 +224,8 @@ def installed(site: Path, listed: str, url: str | None = None) -> Path:
     about = site / "petinfer-9.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: petinfer\nVersion: 9\n")
-    (about / "RECORD").write_text(listed.format(urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()))
+    sha256 = urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode().rstrip("=")
+    (about / "RECORD").write_text(listed.format(sha256))
     if url is not None:
         (about / "direct_url.json").write_text(url)
     return path
