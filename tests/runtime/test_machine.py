@@ -106,7 +106,7 @@ def test_each_kind_of_processor_has_its_entries(
 ) -> None:
     """The system's file with the content that it has on other machines."""
     texts = {CPUINFO: content, GOVERNOR: "powersave\n"}
-    monkeypatch.setattr(Path, "read_text", lambda path, encoding: texts[path])
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: texts[path].encode().decode(encoding))
     monkeypatch.setattr(platform, "processor", lambda: "chip")
     assert (processor_name(), processor_flags(), governor()) == (name, flags, "powersave")
 
@@ -121,11 +121,10 @@ def test_the_load_is_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_peak_memory_is_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux counts in kilobytes, macOS in bytes."""
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrusage", lambda who: resource.struct_rusage((0, 0, 123_456, *[0] * 13)))
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert peak_memory_mb() == 123
-    monkeypatch.setattr(resource, "getrusage", lambda who: resource.struct_rusage((0, 0, 123_456_789, *[0] * 13)))
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert peak_memory_mb() == 123
+    for system, counted, megabytes in (("linux", 999_600, 1000), ("darwin", 10**12, 1_000_000)):
+        usage = resource.struct_rusage((0, 0, counted, *[0] * 13))
+        monkeypatch.setattr(resource, "getrusage", lambda who, usage=usage: usage)
+        monkeypatch.setattr(sys, "platform", system)
+        assert peak_memory_mb() == megabytes
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert peak_memory_mb() is None
