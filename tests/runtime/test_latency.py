@@ -8,7 +8,9 @@ import json
 import re
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,10 +135,16 @@ def test_the_steps_of_a_query_make_its_total(small: Path, tiny_photo: bytes) -> 
     assert found.seconds[:, :3].sum(1) == pytest.approx(found.seconds[:, 3])
 
 
-def test_one_thread_keeps_one_core_busy(small: Path, tiny_photo: bytes) -> None:
-    """Less, where other programs want it too; the clock of processes is a bit behind."""
-    (found,) = measure([Classifier(small, threads=1)], tiny_photo, queries=200, duration=0)
-    assert 0.02 < found.cores_busy < 2
+@pytest.mark.parametrize(("duration", "queries"), [(0, 1), (5, 1), (5.5, 2), (11, 3)])
+def test_figures_follow_from_the_clocks(
+    duration: float, queries: int, small: Path, tiny_photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clock goes on by a second whenever it is read: four times a query, and once after it. The other one by two."""
+    clocks = SimpleNamespace(perf_counter=count().__next__, process_time=count(0, 2).__next__)
+    monkeypatch.setattr("petinfer.bench.latency.time", clocks)
+    (found,) = measure([Classifier(small, threads=1)], tiny_photo, queries=1, duration=duration, warm_up=0)
+    assert found.seconds.tolist() == [[1, 1, 1, 3]] * queries
+    assert found.cores_busy == pytest.approx(2 / 3)
     assert found.peak_memory_mb is None or found.peak_memory_mb > 20
 
 
