@@ -24,7 +24,8 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--photos", type=_FOLDER, help="Photos to compare on.  [default: the run's validation photos]")
 @click.option("--calibrate", type=_FOLDER, help="Training photos, for int8 and familiarity.  [default: the run's]")
 @click.option("--calibration-photos", type=click.IntRange(1), default=512, show_default=True, help="How many of them.")
-@click.option("--others", type=_FOLDER, help="Photos of none of the classes: measure how many of them are familiar.")
+@click.option("--unfamiliar", type=_FOLDER, help="Photos of none of the classes: fit familiarity on them, too.")
+@click.option("--others", type=_FOLDER, help="Other photos of none of the classes: measure how many are familiar.")
 @click.option("--limit", type=click.IntRange(1), help="Compare on this many photos.  [default: all]")
 @click.option(
     "--truth",

@@ -23,8 +23,10 @@ class Options:
     calibrate: Path | None = None
     """Folder of photos to calibrate int8 on; None means a run's training photos, or half of ``photos``."""
     calibration_photos: int = 512
+    unfamiliar: Path | None = None
+    """Folder of photos of none of the classes, to fit familiarity on; None fits it on training photos alone."""
     others: Path | None = None
-    """Folder of photos of none of the classes, to measure how many of them are answered; nothing is fitted on them."""
+    """Folder of photos of none of the classes, to measure how many of them are answered; none may be in ``unfamiliar``."""
     limit: int | None = None
     """Compare on this many photos; None means all."""
     truth: str | None = None

@@ -13,6 +13,8 @@ from petinfer.image import read
 from .errors import ExportError
 from .options import Options
 
+MOST_UNFAMILIAR = 2048  # photos of other things to fit familiarity on
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -23,8 +25,10 @@ class Photos:
     comparison: list[Path]
     compared_on: str
     truth: str | None
+    unfamiliar: list[Path] = field(default_factory=list)
+    """Of none of the classes: familiarity is fitted on them, too."""
     others: list[Path] = field(default_factory=list)
-    """Of none of the classes."""
+    """Of none of the classes: familiarity is measured on them."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Image files that were left out, by reason."""
 
@@ -59,14 +63,15 @@ def choose_photos(options: Options) -> Photos:
         evenly_spaced(comparison, options.limit),
         options.photos.name if options.photos else "validation photos",
         options.truth or (run.truth if run else None),
-        _photos_below(options.others, skipped) if options.others else [],
+        evenly_spaced(photos_below(options.unfamiliar, skipped), MOST_UNFAMILIAR) if options.unfamiliar else [],
+        photos_below(options.others, skipped) if options.others else [],
         skipped,
     )
 
 
 def require_readable(photos: Photos) -> None:
     """Raise petinfer's PhotoError now, rather than fastai's after all the work."""
-    for photo in (*photos.comparison, *photos.calibration, *photos.others):
+    for photo in (*photos.comparison, *photos.calibration, *photos.unfamiliar, *photos.others):
         read(photo, "stored")
 
 
@@ -78,7 +83,7 @@ def evenly_spaced(photos: Sequence[Path], number: int | None) -> list[Path]:
 
 def _comparison(options: Options, run: _Run | None, skipped: dict[str, int]) -> list[Path]:
     if options.photos:
-        return _photos_below(options.photos, skipped)
+        return photos_below(options.photos, skipped)
     if run is None:
         raise ExportError("photos: a pickled Learner does not contain its own (give a folder with --photos)")
     return _photos_of(options.data or run.folder, run.valid)
@@ -86,7 +91,7 @@ def _comparison(options: Options, run: _Run | None, skipped: dict[str, int]) -> 
 
 def _calibration(options: Options, run: _Run | None, comparison: list[Path], skipped: dict[str, int]) -> list[Path]:
     if options.calibrate:
-        return _photos_below(options.calibrate, skipped)
+        return photos_below(options.calibrate, skipped)
     needed = "int8" in options.precisions
     if run is None:
         return comparison if needed else []
@@ -117,7 +122,12 @@ def _read_run(folder: Path) -> _Run:
         ) from error
 
 
-def _photos_below(folder: Path, skipped: dict[str, int]) -> list[Path]:
+def photos_below(folder: Path, skipped: dict[str, int]) -> list[Path]:
+    """All photos below a folder, sorted; how many image files were left out is added to ``skipped``, by reason.
+
+    Raises:
+        ExportError: there are none.
+    """
     found = find_photos(str(folder))
     skipped |= found.skipped
     if not found.photos:

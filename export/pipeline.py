@@ -162,8 +162,16 @@ def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Mea
         _say(f"no familiarity: {found}; it needs {FEWEST} of each")
     else:
         starts = _progress(range(0, len(images), 16), "fitting familiarity")
-        return fit(features_of(fp32, (images[i : i + 16] for i in starts)))
+        features = features_of(fp32, (images[i : i + 16] for i in starts))
+        return fit(features, _unfamiliar_features(run, fp32))
     return None
+
+
+def _unfamiliar_features(run: _Export, fp32: onnx.ModelProto) -> Array | None:
+    """Of the photos of other things that familiarity is fitted on, if there are any."""
+    photos = run.photos.unfamiliar
+    batches = (run.source.pixels(each)[np.newaxis] for each in _progress(photos, "photos of other things"))
+    return features_of(fp32, batches) if photos else None
 
 
 def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
@@ -175,7 +183,7 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     make_portable(model)
     if run.measure:
         model = add_familiarity(model, run.measure)
-        spec = replace(spec, familiarity=Familiarity(run.measure.photos, 1, ()))
+        spec = replace(spec, familiarity=Familiarity(run.measure.photos, 1, (), others=run.measure.others))
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
     names = ["probabilities", "logits", *(["familiarity"] if run.measure else [])]
@@ -187,7 +195,7 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     scale = set_scale(model, closeness[0]) if closeness else None
     if scale and run.measure:
         measured = _measured(run, classifier, scale, probabilities, closeness[0])
-        spec = replace(spec, familiarity=describe(measured, run.measure.photos))
+        spec = replace(spec, familiarity=describe(measured, run.measure))
     spec = replace(
         spec,
         score=parity.score(run.photos.compared_on),

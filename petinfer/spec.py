@@ -91,9 +91,11 @@ class Familiarity:
     """Pairs of a share, 0 to 1, and the familiarity that at least this share of such photos reaches."""
     table: tuple[dict[str, Any], ...] = ()
     """What is answered and what is wrong at some limits; JSON objects, for people."""
+    others: int = 0
+    """It was fitted on so many photos of none of the classes, too."""
 
     def __post_init__(self) -> None:
-        counts = _is_count(self.photos, 2**31) and _is_count(self.held_back, 2**31)
+        counts = all(_is_count(number, 2**31) for number in (self.photos, self.held_back, self.others + 1))
         pairs = isinstance(self.coverage, tuple) and all(
             isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_number, pair)) for pair in self.coverage
         )
@@ -182,6 +184,8 @@ class Spec:
         for entry in content["golden"].values():
             if entry["familiarity"] is None:
                 del entry["familiarity"]
+        if self.familiarity is not None and not self.familiarity.others:
+            del content["familiarity"]["others"]
         absent = {name for name, default in OPTIONAL.items() if content[name] == default}
         content = {name: value for name, value in content.items() if name not in absent}
         return json.dumps({"schema": SCHEMA if absent != set(OPTIONAL) else 1, **content}, ensure_ascii=False)
@@ -220,10 +224,11 @@ class Spec:
 
 def _familiarity(entry: Any) -> Familiarity:
     entry = _object("familiarity", entry)
-    _check_entries("familiarity", entry, set(Familiarity.__dataclass_fields__))
+    every = set(Familiarity.__dataclass_fields__)
+    _check_entries("familiarity", entry, every - {"others"}, every)
     pairs = [tuple(_list("familiarity.coverage", pair)) for pair in _list("familiarity.coverage", entry["coverage"])]
     table = tuple(_list("familiarity.table", entry["table"]))
-    return Familiarity(entry["photos"], entry["held_back"], tuple(pairs), table)
+    return Familiarity(entry["photos"], entry["held_back"], tuple(pairs), table, entry.get("others", 0))
 
 
 def _golden(name: str, entry: Any, classes: int) -> Golden:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from petinfer.spec import Familiarity
 
+from ..onnx_file.familiarity import Measure
 from .compare import Array, wilson_interval
 
 _SHARES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -30,11 +31,11 @@ class Measured:
     """Of photos of none of the classes, [photos]."""
 
 
-def describe(measured: Measured, fitted_on: int) -> Familiarity:
-    """The description for the model file."""
+def describe(measured: Measured, measure: Measure) -> Familiarity:
+    """The description for the model file, whose measure is ``measure``."""
     limits = dict(coverage(measured.familiarity))
     rows = tuple(_row(limits[share], measured) for share in _SHOWN if share in limits)
-    return Familiarity(fitted_on, len(measured.familiarity), tuple(limits.items()), rows)
+    return Familiarity(measure.photos, len(measured.familiarity), tuple(limits.items()), rows, measure.others)
 
 
 def coverage(familiarity: Array) -> tuple[tuple[float, float], ...]:

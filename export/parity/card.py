@@ -78,7 +78,11 @@ def _familiarity(familiarity: Familiarity | None) -> str:
     if familiarity is None:
         return ""
     rows = [_limit(row) for row in familiarity.table]
-    return "; ".join([f"fitted on {familiarity.photos} photos, scaled on {familiarity.held_back} others", *rows])
+    against = f" and {familiarity.others} of other things" if familiarity.others else ""
+    fitted = (
+        f"fitted on {familiarity.photos} training photos{against}, scaled on {familiarity.held_back} held-back photos"
+    )
+    return "; ".join([fitted, *rows])
 
 
 def _limit(row: dict[str, Any]) -> str:

@@ -1,0 +1,161 @@
+"""``python -m export.refit MODEL``: familiarity of a finished model file anew, from its own features. It needs no Learner.
+
+For other training photos than the export took, for photos like a device's own, or to add photos of other things.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from petinfer import Classifier
+from petinfer.errors import PetinferError
+from petinfer.session.model_file import read_spec
+from petinfer.spec import Familiarity, Spec
+from petinfer.verify import GOLDEN_PHOTOS, verify
+
+from .atomic import write_atomically
+from .errors import ExportError
+from .onnx_file.familiarity import FEWEST, add_familiarity, fit, set_scale, without_familiarity
+from .onnx_file.sbom import sbom, sbom_path
+from .onnx_file.seal import seal
+from .parity.answered import Measured, describe
+from .parity.card import card
+from .parity.compare import Array, file_outputs
+from .photos import MOST_UNFAMILIAR, evenly_spaced, photos_below
+from .source.labels import true_classes
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The photos of a refit."""
+
+    training: Sequence[Path]
+    held_back: Sequence[Path]
+    """Photos of the classes, none of them in ``training``: they set the scale."""
+    unfamiliar: Sequence[Path] = ()
+    """Photos of none of the classes, to fit on."""
+    others: Sequence[Path] = ()
+    """Photos of none of the classes, none of them in ``unfamiliar``: how many of them are familiar is measured."""
+    truth: str = "species"
+    """How the names of ``held_back`` give their labels."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The new model file.")
+@click.option("--calibrate", type=_FOLDER, required=True, help="Training photos, to fit on.")
+@click.option("--calibration-photos", type=click.IntRange(FEWEST), help="How many of them.  [default: all]")
+@click.option("--photos", type=_FOLDER, required=True, help="Other photos of the classes, to set the scale.")
+@click.option("--unfamiliar", type=_FOLDER, help="Photos of none of the classes, to fit on.")
+@click.option("--others", type=_FOLDER, help="Other photos of none of the classes: measure how many are familiar.")
+@click.option("--truth", type=click.Choice(["breed", "folder", "species"]), default="species", show_default=True,
+              help="How the names of --photos give their labels.")  # fmt: skip
+@click.pass_context
+def main(context: click.Context, /, model: Path, out: Path, calibration_photos: int | None, truth: str, calibrate: Path,
+         photos: Path, unfamiliar: Path | None, others: Path | None) -> None:  # fmt: skip
+    """Fit the familiarity of MODEL again, from the features that it computes itself."""
+    try:
+        found = Refit(
+            evenly_spaced(photos_below(calibrate, {}), calibration_photos),
+            photos_below(photos, {}),
+            evenly_spaced(photos_below(unfamiliar, {}), MOST_UNFAMILIAR) if unfamiliar else (),
+            photos_below(others, {}) if others else (),
+            truth,
+        )
+        click.echo(refit(model, out, found))
+    except (ExportError, PetinferError) as error:
+        click.echo(f"Error: {error}", err=True)
+        context.exit(2)
+    except OSError as error:
+        click.echo(f"Error: {error.filename or out}: {error.strerror or error} (give another --out)", err=True)
+        context.exit(2)
+
+
+def refit(path: Path, out: Path, photos: Refit) -> str:
+    """Write a model file with another familiarity, its card and its bill of materials; returns the row of its card.
+
+    Probabilities, logits, features and heat maps stay as they are, to the bit.
+
+    Raises:
+        ExportError: the file has no features, there are too few photos, or the new file does not pass `verify`.
+    """
+    _check(path, photos)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="petinfer-refit-") as folder:
+        made = Path(folder) / out.name
+        _write(path, made, photos)
+        if failures := verify(Classifier(made, device="cpu")).failures:
+            raise ExportError(f"{path}: its new file fails verify: {failures[0]} (export it again)")
+        spec = read_spec(made)
+        text = card(spec, made)
+        for name, content in ((out, made.read_bytes()), (out.with_suffix(".md"), text.encode()),
+                              (sbom_path(out), sbom(spec, made).encode())):  # fmt: skip
+            write_atomically(name, content)
+    return next(line for line in text.splitlines() if line.startswith("| familiarity |"))
+
+
+def _check(path: Path, photos: Refit) -> None:
+    if read_spec(path).features is None:
+        raise ExportError(f"{path}: has no features to fit familiarity on (export it again, with petinfer of today)")
+    for name, found in (("--calibrate", photos.training), ("--photos", photos.held_back)):
+        if len(found) < FEWEST:
+            raise ExportError(f"{name}: {len(found)} photos, familiarity needs {FEWEST} (give another folder)")
+    for one, other, names in ((photos.training, photos.held_back, "--calibrate and --photos"),
+                              (photos.unfamiliar, photos.others, "--unfamiliar and --others")):  # fmt: skip
+        if shared := {each.resolve() for each in one} & {each.resolve() for each in other}:
+            raise ExportError(f"{names}: {len(shared)} photos are in both (give two folders)")
+
+
+def _write(path: Path, made: Path, photos: Refit) -> None:
+    before, spec = Classifier(path, device="cpu", orientation="stored"), read_spec(path)
+    training = _features(before, photos.training, "training photos")
+    unfamiliar = _features(before, photos.unfamiliar, "photos of other things") if photos.unfamiliar else None
+    measure = fit(training, unfamiliar)
+    model = add_familiarity(without_familiarity(onnx.load(path)), measure)
+    unscaled = replace(spec, familiarity=Familiarity(measure.photos, 1, (), others=measure.others))
+    seal(model, unscaled, made)
+    classifier = Classifier(made, device="cpu", orientation="stored")
+    outputs = file_outputs(classifier, _progress(photos.held_back, "held-back photos"), "probabilities", "familiarity")
+    scale = set_scale(model, outputs[1])
+    others = None
+    if photos.others:
+        (closeness,) = file_outputs(classifier, _progress(photos.others, "other photos of other things"), "familiarity")
+        others = scale(closeness)
+    measured = Measured(scale(outputs[1]), _wrong(spec, photos, outputs[0]), others)
+    (golden,) = file_outputs(classifier, [GOLDEN_PHOTOS / name for name in spec.golden], "familiarity")
+    answers = zip(spec.golden.items(), scale(golden).tolist(), strict=True)
+    renewed = {name: replace(each, familiarity=familiar) for (name, each), familiar in answers}
+    del classifier  # Windows cannot replace a file that a session has mapped
+    seal(model, replace(spec, familiarity=describe(measured, measure), golden=renewed), made)
+
+
+def _features(classifier: Classifier, photos: Sequence[Path], title: str) -> Array:
+    return file_outputs(classifier, _progress(photos, title), "features")[0]
+
+
+def _wrong(spec: Spec, photos: Refit, probabilities: Array) -> NDArray[np.bool_] | None:
+    """Whether each decision on a held-back photo is wrong, if all labels are known."""
+    if spec.threshold is not None:
+        return None
+    truth = true_classes(list(photos.held_back), photos.truth, spec.labels)
+    return None if None in truth else np.asarray(probabilities.argmax(1) != np.array(truth))
+
+
+def _progress(items: Iterable[Path], title: str) -> Iterator[Path]:
+    with click.progressbar(items, label=title, file=sys.stderr) as bar:
+        yield from bar
+
+
+if __name__ == "__main__":
+    main()
