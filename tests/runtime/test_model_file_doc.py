@@ -129,7 +129,7 @@ def rows_below(heading: str) -> set[str]:
 
 def test_every_field_of_the_description_is_on_the_page() -> None:
     assert rows_below("## Metadata") == {"schema", *(each.name for each in fields(Spec))}
-    assert rows_below("`familiarity` has exactly") == {each.name for each in fields(Familiarity)}
+    assert rows_below("`familiarity` has these") == {each.name for each in fields(Familiarity)}
     assert rows_below("`resize` has exactly") == {"size", "method", "padding", "resample"}
     assert rows_below("## Golden answers") == {each.name for each in fields(Golden)}
 
