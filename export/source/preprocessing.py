@@ -80,13 +80,13 @@ def _item_transform_of(learn: Learner) -> Any:
     found: list[Any] = []
     crops: list[Any] = []
     for transform in learn.dls.valid.after_item.fs:
+        if transform.split_idx == 0:  # of training alone
+            continue
         if type(transform) is RandomCrop and len(found) == 1 and not crops:
             crops.append(transform)
-        elif isinstance(transform, RandomResizedCrop) or (
-            isinstance(transform, FastaiResize) and transform.split_idx != 0
-        ):
+        elif isinstance(transform, (RandomResizedCrop, FastaiResize)):
             found.append(transform)
-        elif not isinstance(transform, ToTensor) and transform.split_idx != 0:
+        elif not isinstance(transform, ToTensor):
             name = type(transform).__name__
             raise ExportError(f"learner: its item transform {name} cannot be reproduced (train with Resize alone)")
     if len(found) != 1:

@@ -75,6 +75,20 @@ def test_random_resized_crop_is_exported(learn: Learner, tmp_path: Path, drawn_p
     assert parity.probability_max <= 1e-5 and parity.flips == []
 
 
+def test_crops_of_training_alone_are_left_out(learn: Learner, drawn_photos: Path) -> None:
+    """The item transforms of `train` with ``min_scale``: the first crops in training, the second resizes in validation."""
+    crop, resize = RandomResizedCrop(48, min_scale=0.3), FastaiResize(64)
+    crop.split_idx, resize.split_idx = 0, 1
+    for loader in learn.dls.loaders:
+        loader.after_item.fs = type(loader.after_item.fs)([crop, resize, loader.after_item.fs[-1]])
+    before = read_preprocessing(learn)
+    assert (before.resize, before.crop) == (Resize(64, 64), None)
+    photo = next(drawn_photos.glob("*.png"))
+    ours = pixels(photo, before.resize, "stored")
+    (batch,) = learn.dls.test_dl([photo], num_workers=0, after_batch=[]).one_batch()
+    assert np.array_equal(ours, batch[0].permute(1, 2, 0).numpy())
+
+
 @pytest.mark.parametrize("crop", [64, (47, 70)])
 def test_a_random_crop_after_the_resize_has_fastais_pixels(
     learn: Learner, crop: int | tuple[int, int], drawn_photos: Path
