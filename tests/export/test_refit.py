@@ -14,11 +14,11 @@ from PIL import Image
 from export.onnx_file.sbom import sbom_path
 from export.refit import main
 from petinfer import Classifier
-from petinfer.classifier import BUNDLED_MODEL
 from petinfer.session.opening import model_path
 from petinfer.verify import verify
 
 from ..conftest import cli_runner, draw
+from ..runtime.several_labels import colours_model
 
 LITE = model_path("lite")
 
@@ -119,8 +119,8 @@ def test_photos_that_cannot_be_used_are_one_line(
 
 
 def test_a_file_without_features_is_refused(photos: Path, tmp_path: Path) -> None:
-    done = run(photos, tmp_path / "model.onnx", model=BUNDLED_MODEL)
-    assert done.exit_code == 2 and "pets-int8.onnx: has no features to fit familiarity on" in done.stderr
+    done = run(photos, tmp_path / "model.onnx", model=colours_model(tmp_path / "plain.onnx"))
+    assert done.exit_code == 2 and "plain.onnx: has no features to fit familiarity on" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(photos: Path, tmp_path: Path) -> None:

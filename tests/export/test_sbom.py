@@ -24,7 +24,9 @@ def test_it_holds_the_files_hash_and_score() -> None:
     model = json.loads(sbom_path(BUNDLED_MODEL).read_text(encoding="utf-8"))["metadata"]["component"]
     assert model["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(BUNDLED_MODEL.read_bytes()).hexdigest()}]
     metric = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"][0]
-    assert (metric["type"], metric["value"], metric["slice"]) == ("error rate", "0.021000", "1000 photos of test")
+    errors = read_spec(BUNDLED_MODEL).score["errors"]
+    value = f"{errors / 1000:.6f}"
+    assert (metric["type"], metric["value"], metric["slice"]) == ("error rate", value, "1000 photos of test")
 
 
 def test_it_is_valid_cyclonedx_1_6() -> None:

@@ -14,6 +14,7 @@ from petinfer.classifier import BUNDLED_MODEL
 from petinfer.cli.app import main
 
 from ..conftest import cli_runner
+from .several_labels import colours_model
 from .test_limits import limits_model, photo
 
 
@@ -77,8 +78,9 @@ def test_csv_has_the_familiarity(model: Path, dim: Path) -> None:
     assert row[header.index("familiarity")] == "-7.0"
 
 
-def test_a_file_without_familiarity_refuses_the_limit(bright: Path) -> None:
-    code, _, error = run("classify", "--min-familiarity", "0", bright)
+def test_a_file_without_familiarity_refuses_the_limit(bright: Path, tmp_path: Path) -> None:
+    model = colours_model(tmp_path / "plain.onnx")
+    code, _, error = run("classify", "--model", model, "--min-familiarity", "0", bright)
     assert code == 2 and "has no familiarity (leave the limit out" in error and error.count("\n") == 1
 
 
