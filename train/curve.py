@@ -49,7 +49,7 @@ def read_curve(run: Path) -> list[Point]:
 def draw_curves(runs: Sequence[Path], out: Path) -> None:
     """Plot the curves of some runs, with 95 % Wilson intervals, into a PNG or SVG file."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import EngFormatter, PercentFormatter
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
@@ -63,6 +63,8 @@ def draw_curves(runs: Sequence[Path], out: Path) -> None:
         axes.plot(crops, [point.error for point in points], "o-", color=colour, label=label)
     axes.set(xscale="log", xlabel="crops seen", ylabel="validation photos that are wrong", ylim=(0, None))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for formatting in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatting(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     with replacing(out) as part, part.open("wb") as file:
