@@ -264,6 +264,6 @@ def test_a_description_that_contradicts_the_graph_is_refused(tmp_path: Path) -> 
 
 
 def test_a_grey_description_of_a_graph_of_colours_is_refused(tmp_path: Path) -> None:
-    path = described_otherwise(tmp_path / "grey.onnx", '{"schema": 1, ', '{"schema": 2, "mode": "L", ')
+    path = described_otherwise(tmp_path / "grey.onnx", '{"schema": 2, ', '{"schema": 2, "mode": "L", ')
     with pytest.raises(ModelError, match=r"but its metadata says \[\('image', 'tensor\(uint8\)', \[224, 224, 1\]\)\]"):
         Classifier(path)

@@ -48,7 +48,7 @@ def test_json_is_one_record_an_input_in_the_order_given(folder: Path) -> None:
     records = json.loads(result.stdout)
     assert [record["path"] for record in records] == [str(folder / name) for name in ("b.jpg", "nowhere.jpg", "a.JPG")]
     model = Classifier().spec.sha256
-    assert list(records[0]) == ["path", "label", "probability", "probabilities", "orientation", "model"]
+    assert list(records[0]) == ["path", "label", "probability", "probabilities", "familiarity", "orientation", "model"]
     assert (records[0]["orientation"], records[0]["model"]) == ("upright", model)
     assert records[1] == {
         "path": str(folder / "nowhere.jpg"),
@@ -76,7 +76,7 @@ def test_csv_has_a_column_a_class(folder: Path) -> None:
     rows = list(
         csv.DictReader(io.StringIO(petinfer("classify", "--csv", folder / "b.jpg", folder / "notes.txt").stdout))
     )
-    assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error", "note"]
+    assert list(rows[0]) == ["path", "label", "probability", "dog", "cat", "error", "note", "familiarity"]
     assert (rows[0]["label"], rows[0]["cat"], rows[0]["error"]) == ("cat", rows[0]["probability"], "")
     assert (rows[1]["label"], rows[1]["error"]) == ("", f"{folder}/notes.txt: not a photo in a known format "
                                                         "(known are JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM, AVIF)")  # fmt: skip

@@ -155,7 +155,7 @@ def test_a_file_has_what_standard_output_would_have(form: str, folder: Path, tmp
 def test_a_file_that_is_there_is_replaced(cat_photo: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("before")
     petinfer("classify", cat_photo, "-o", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().startswith("path,label,probability,dog,cat,error,note\n")
+    assert (tmp_path / "a.csv").read_text().startswith("path,label,probability,dog,cat,error,note,familiarity\n")
 
 
 @needs_symlinks

@@ -55,7 +55,8 @@ def model(parts: list[tuple[int, bytes]], *extra: bytes, spec: Spec | None = Non
     """An onnx.ModelProto whose graph has these fields, and a description, by default of 48 labels."""
     known = read_spec(BUNDLED_MODEL)
     resize = replace(known.resize, height=4, width=4)
-    spec = spec or replace(known, labels=tuple(f"class {i}" for i in range(48)), resize=resize, golden={})
+    plain = replace(known, familiarity=None, features=None, heat=None)
+    spec = spec or replace(plain, labels=tuple(f"class {i}" for i in range(48)), resize=resize, golden={})
     graph = b"".join(field(*part) for part in [*parts, (2, b"graph")])
     description = field(14, field(1, b"petinfer") + field(2, spec.to_json().encode()))
     return number(1, 10) + field(7, graph) + field(8, number(2, 18)) + description + b"".join(extra)

@@ -46,7 +46,10 @@ def test_the_bundled_model_is_described() -> None:
 def test_each_known_sha256_can_be_computed_again() -> None:
     origin, found = read_spec(BUNDLED_MODEL).origin, steps(described())
     settings = json.dumps(origin["recipe"], sort_keys=True).encode()
-    assert list(found)[:5] == ["photo list", "starting weights", "recipe", "Learner", "model file"]
+    known = ["photo list", "photos", "starting weights", "teacher", "recipe", "Learner", "model file"]
+    assert list(found)[:7] == known
+    assert found["photos"] == origin["photos"]["content_sha256"]
+    assert found["teacher"] == origin["teacher"]["sha256"]
     assert found["photo list"] == origin["photos"]["split_sha256"]
     assert found["starting weights"] == origin["weights"]["sha256"]
     assert found["recipe"] == hashlib.sha256(settings).hexdigest()
@@ -130,6 +133,9 @@ def test_the_wheel_is_the_last_step(tmp_path: Path) -> None:
 LETTERS = {letter: letter * 64 for letter in "abc"}
 SMALL = replace(
     read_spec(BUNDLED_MODEL),
+    familiarity=None,
+    features=None,
+    heat=None,
     labels=tuple(f"class {i}" for i in range(48)),
     resize=replace(read_spec(BUNDLED_MODEL).resize, height=4, width=4),
     golden={},
