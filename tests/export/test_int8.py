@@ -75,7 +75,7 @@ def test_what_the_head_alone_takes_is_not_rounded(int8: onnx.ModelProto) -> None
 def test_the_normalisation_and_sums_are_not_rounded(int8: onnx.ModelProto) -> None:
     model = int8
     producers = {name: node for node in model.graph.node for name in node.output}
-    sums = [node for node in model.graph.node if node.op_type == "Add"]
+    sums = [each for each in model.graph.node if each.op_type == "Add" and not each.name.startswith("familiarity")]
     assert blocks(model) in (8, 16) and len(sums) == 1 + blocks(model)  # of the normalisation, and of each block
     rounded = [producers[name] for node in sums for name in node.input if name in producers]
     rounded = [producers[node.input[0]] for node in rounded if node.op_type == "DequantizeLinear"]
