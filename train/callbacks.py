@@ -1,4 +1,4 @@
-"""The callbacks of a training run: precision, progressive resizing, weight averaging, Ctrl-C."""
+"""The callbacks of a training run: precision, progressive resizing, weight averaging, the best epoch, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -114,6 +114,42 @@ class AverageWeights(Callback):
         """Replace the Learner's weights by the average."""
         if self.average is not None:
             self.learn.model.load_state_dict(self.average.module.state_dict())
+
+
+class KeepBest(Callback):
+    """Keep the weights of the epoch with the lowest validation loss: the averaged ones, where `AverageWeights` validates.
+
+    fastai's ``SaveModelCallback`` would keep those in training, and forgets the best loss when a run is resumed.
+    """
+
+    order = AverageWeights.order - 5  # after the recorder has noted the loss, before the trained weights come back
+
+    def __init__(self) -> None:
+        self.lowest = float("inf")
+        self.epochs = self.kept = 0
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def after_validate(self) -> None:
+        """Compare the epoch's loss with the lowest so far."""
+        self.epochs += 1
+        valid_loss = float(self.recorder.log[2])
+        if valid_loss < self.lowest:
+            state = get_model(self.learn.model).state_dict()
+            self.weights = {name: value.clone() for name, value in state.items()}
+            self.lowest, self.kept = valid_loss, self.epochs
+
+    def keep(self) -> None:
+        """Replace the Learner's weights by the best."""
+        if self.weights:
+            get_model(self.learn.model).load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {name: getattr(self, name) for name in ("lowest", "epochs", "kept", "weights")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        vars(self).update(state)
 
 
 class StopOnInterrupt(Callback):

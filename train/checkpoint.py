@@ -58,6 +58,8 @@ class Checkpoint(Callback):
         parts = {"model": get_model(self.learn.model)}
         if hasattr(self.learn, "average_weights") and self.learn.average_weights.average is not None:
             parts["average"] = self.learn.average_weights.average
+        if hasattr(self.learn, "keep_best"):
+            parts["best"] = self.learn.keep_best
         if hasattr(self.learn, "distillation"):
             parts |= self.learn.distillation.parts()
         return parts

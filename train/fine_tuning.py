@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fastai.vision.all import Callback, Learner, MixUp
 
-from .callbacks import AverageWeights, KeepEarly, ProgressiveResizing, StopOnInterrupt, precision_callbacks
+from .callbacks import AverageWeights, KeepBest, KeepEarly, ProgressiveResizing, StopOnInterrupt, precision_callbacks
 from .checkpoint import Checkpoint
 from .processes import across_processes
 from .recipe import Recipe
@@ -32,7 +32,9 @@ def fine_tune(learn: Learner, recipe: Recipe, checkpoint: Checkpoint, teaching: 
     with learn.added_cbs([*_callbacks(recipe), *teaching, checkpoint, stop]), across_processes(learn):
         learn.fine_tune(recipe.epochs, recipe.lr, freeze_epochs=recipe.freeze_epochs, lr_mult=recipe.lr_mult)
         checkpoint.finish()
-        if recipe.average:
+        if recipe.keep_best:
+            learn.keep_best.keep()
+        elif recipe.average:
             learn.average_weights.keep()
     learn.model.to(memory_format=torch.contiguous_format)
     return not stop.asked
@@ -48,4 +50,6 @@ def _callbacks(recipe: Recipe) -> list[Callback]:
         chosen.append(ProgressiveResizing(recipe.small_size, recipe.train_size or recipe.size))
     if recipe.average:
         chosen.append(AverageWeights(recipe.average))
+    if recipe.keep_best:
+        chosen.append(KeepBest())
     return chosen

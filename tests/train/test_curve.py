@@ -33,7 +33,22 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_crops_of_all_stages_add_up_without_the_last_small_batch(run: Path) -> None:
-    assert read_curve(run) == [Point(128 * (i + 1), error, 200) for i, error in enumerate([0.2, 0.1, 0.05, 0.05])]
+    kept = [False, True, True, True]
+    errors = [0.2, 0.1, 0.05, 0.05]
+    assert read_curve(run) == [Point(128 * (i + 1), errors[i], 200, kept[i]) for i in range(4)]
+
+
+def test_a_run_that_kept_its_best_epoch_says_which(tmp_path: Path) -> None:
+    write(tmp_path / "run", [])
+    content = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    content["settings"]["keep_best"] = True
+    content["outcome"]["log"] = [[0.6, 0.3, 0.2], [0.5, 0.2, 0.15], [0.4, 0.25, 0.1]]
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(content))
+    assert [(point.error, point.kept) for point in read_curve(tmp_path / "run")] == [
+        (0.2, False),
+        (0.15, True),
+        (0.1, False),
+    ]
 
 
 def test_a_run_that_is_not_finished_has_its_finished_stages(run: Path) -> None:
