@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from petinfer.errors import PetinferError
 from petinfer.spec import ORIENTATIONS, PRECISIONS
 
-from .errors import ExportError, ParityError
+from .exits import in_one_line
 from .options import Options, parse_labels
 
 _FOLDER = click.Path(path_type=Path)
@@ -54,22 +53,13 @@ def main(context: click.Context, /, labels: str | None, precisions: tuple[str, .
 
     Loading a pickled Learner can run any code: export only files that you trust.
     """
-    try:
+    with in_one_line(context):
         chosen = Options(labels=parse_labels(labels), precisions=precisions or PRECISIONS, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch and fastai, as they are imported
             from .pipeline import export  # here, since that takes seconds
 
         export(chosen)
-    except (ExportError, PetinferError) as error:
-        click.echo(f"Error: {error}", err=True)
-        context.exit(2)
-    except ParityError as error:
-        click.echo(f"Error: {error}", err=True)
-        context.exit(1)
-    except KeyboardInterrupt:
-        click.echo("Interrupted: nothing was written", err=True)
-        context.exit(130)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def choose_photos(options: Options) -> Photos:
     """The photos that the options name. A run knows its photos; a pickled Learner needs ``--photos``.
 
     Raises:
-        ExportError: the source does not exist, or there are too few photos.
+        ExportError: the source does not exist, there are too few photos, or some are in two lists.
     """
     run = _read_run(options.source) if options.source.is_dir() else None
     if run is None and not options.source.is_file():
@@ -58,13 +58,16 @@ def choose_photos(options: Options) -> Photos:
         raise ExportError(
             "photos: one photo cannot both calibrate int8 and be compared (give more, or --precision fp32)"
         )
+    unfamiliar = unfamiliar_photos(options.unfamiliar, skipped)
+    others = photos_below(options.others, skipped) if options.others else []
+    require_disjoint(unfamiliar, others, "--unfamiliar and --others")
     return Photos(
         evenly_spaced(calibration, options.calibration_photos),
         evenly_spaced(comparison, options.limit),
         options.photos.name if options.photos else "validation photos",
         options.truth or (run.truth if run else None),
-        evenly_spaced(photos_below(options.unfamiliar, skipped), MOST_UNFAMILIAR) if options.unfamiliar else [],
-        photos_below(options.others, skipped) if options.others else [],
+        unfamiliar,
+        others,
         skipped,
     )
 
@@ -73,6 +76,21 @@ def require_readable(photos: Photos) -> None:
     """Raise petinfer's PhotoError now, rather than fastai's after all the work."""
     for photo in (*photos.comparison, *photos.calibration, *photos.unfamiliar, *photos.others):
         read(photo, "stored")
+
+
+def unfamiliar_photos(folder: Path | None, skipped: dict[str, int]) -> list[Path]:
+    """The photos of other things to fit familiarity on, see `photos_below`; none without a folder."""
+    return evenly_spaced(photos_below(folder, skipped), MOST_UNFAMILIAR) if folder else []
+
+
+def require_disjoint(one: Sequence[Path], other: Sequence[Path], names: str) -> None:
+    """Refuse photos that are in both lists: what is fitted on them says too much of them.
+
+    Raises:
+        ExportError: there are some; ``names`` is of the options that gave the lists.
+    """
+    if shared := {each.resolve() for each in one} & {each.resolve() for each in other}:
+        raise ExportError(f"{names}: {len(shared)} photos are in both (give two folders)")
 
 
 def evenly_spaced(photos: Sequence[Path], number: int | None) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from .parity.golden import learner_golden, with_file_answers
 from .parity.report import page, table
 from .parity.turned import compare_turned
 from .photos import Photos, choose_photos, require_readable
+from .progress import progress_bar
 from .source.labels import true_classes
 from .source.pickled import load_pickled
 from .source.run import load_run
@@ -126,7 +126,7 @@ def _truth(source: SourceModel, photos: Photos) -> list[int | None] | None:
 def _compare_and_write(run: _Export) -> None:
     fp32 = export_graph(run.source)
     source = replace(run.source, origin=run.source.origin | {"macs": macs(fp32)})
-    images = np.array([source.pixels(each) for each in _progress(run.photos.calibration, "reading training photos")])
+    images = np.array([source.pixels(each) for each in progress_bar(run.photos.calibration, "reading training photos")])
     run = replace(run, source=source, measure=_fit_familiarity(run, fp32, images))
     parities: dict[str, Parity] = {}
     for precision, model in _build(run, fp32, images):
@@ -149,7 +149,7 @@ def _build(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Iterator[tupl
         yield "fp16", to_fp16(fp32)
     if "int8" in run.options.precisions:
         _say(f"int8 is calibrated on {len(images)} photos")
-        yield "int8", quantize(fp32, images, progress=_progress)
+        yield "int8", quantize(fp32, images, progress=progress_bar)
 
 
 def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Measure | None:
@@ -161,7 +161,7 @@ def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Mea
         found = f"{len(images)} training photos (--calibrate) and {held_back} others (--photos)"
         _say(f"no familiarity: {found}; it needs {FEWEST} of each")
     else:
-        starts = _progress(range(0, len(images), 16), "fitting familiarity")
+        starts = progress_bar(range(0, len(images), 16), "fitting familiarity")
         features = features_of(fp32, (images[i : i + 16] for i in starts))
         return fit(features, _unfamiliar_features(run, fp32))
     return None
@@ -170,7 +170,7 @@ def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Mea
 def _unfamiliar_features(run: _Export, fp32: onnx.ModelProto) -> Array | None:
     """Of the photos of other things that familiarity is fitted on, if there are any."""
     photos = run.photos.unfamiliar
-    batches = (run.source.pixels(each)[np.newaxis] for each in _progress(photos, "photos of other things"))
+    batches = (run.source.pixels(each)[np.newaxis] for each in progress_bar(photos, "photos of other things"))
     return features_of(fp32, batches) if photos else None
 
 
@@ -187,7 +187,7 @@ def _finish(run: _Export, precision: str, model: onnx.ModelProto) -> Parity:
     seal(model, spec, path)
     classifier = Classifier(path, device="cpu", orientation="stored")
     names = ["probabilities", "logits", *(["familiarity"] if run.measure else [])]
-    photos = _progress(run.reference.photos, f"comparing {precision}")
+    photos = progress_bar(run.reference.photos, f"comparing {precision}")
     probabilities, logits, *closeness = file_outputs(classifier, photos, *names)
     details = _details(run, precision, model, classifier, probabilities)
     parity = replace(compare(run.reference, probabilities, logits), **details)
@@ -214,7 +214,7 @@ def _measured(run: _Export, classifier: Classifier, scale: Scale, probabilities:
     """Familiarity of photos that nothing was fitted on; ``classifier`` still gives closeness."""
     others = None
     if run.photos.others:
-        (found,) = file_outputs(classifier, _progress(run.photos.others, "photos of other things"), "familiarity")
+        (found,) = file_outputs(classifier, progress_bar(run.photos.others, "photos of other things"), "familiarity")
         others = scale(found)
     return Measured(scale(closeness), _wrong(run.reference, probabilities), others)
 
@@ -289,12 +289,6 @@ def _put_in_place(run: _Export, refused: Iterable[str]) -> None:
 def _files(folder: Path, precision: str) -> tuple[Path, ...]:
     model = folder / f"model-{precision}.onnx"
     return model, folder / f"card-{precision}.md", sbom_path(model)
-
-
-def _progress(items: Iterable[Any], title: str) -> Iterator[Any]:
-    """A progress bar on a terminal; elsewhere the title alone."""
-    with click.progressbar(items, label=title, file=sys.stderr) as bar:
-        yield from bar
 
 
 def _say(message: str) -> None:

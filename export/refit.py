@@ -5,9 +5,8 @@ For other training photos than the export took, for photos like a device's own, 
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,20 +16,21 @@ import onnx
 from numpy.typing import NDArray
 
 from petinfer import Classifier
-from petinfer.errors import PetinferError
 from petinfer.session.model_file import read_spec
 from petinfer.spec import Familiarity, Spec
 from petinfer.verify import GOLDEN_PHOTOS, verify
 
 from .atomic import write_atomically
 from .errors import ExportError
+from .exits import in_one_line
 from .onnx_file.familiarity import FEWEST, add_familiarity, fit, set_scale, without_familiarity
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
 from .parity.answered import Measured, describe
 from .parity.card import card
 from .parity.compare import Array, file_outputs
-from .photos import MOST_UNFAMILIAR, evenly_spaced, photos_below
+from .photos import evenly_spaced, photos_below, require_disjoint, unfamiliar_photos
+from .progress import progress_bar
 from .source.labels import true_classes
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -65,21 +65,15 @@ class Refit:
 def main(context: click.Context, /, model: Path, out: Path, calibration_photos: int | None, truth: str, calibrate: Path,
          photos: Path, unfamiliar: Path | None, others: Path | None) -> None:  # fmt: skip
     """Fit the familiarity of MODEL again, from the features that it computes itself."""
-    try:
+    with in_one_line(context):
         found = Refit(
             evenly_spaced(photos_below(calibrate, {}), calibration_photos),
             photos_below(photos, {}),
-            evenly_spaced(photos_below(unfamiliar, {}), MOST_UNFAMILIAR) if unfamiliar else (),
+            unfamiliar_photos(unfamiliar, {}),
             photos_below(others, {}) if others else (),
             truth,
         )
         click.echo(refit(model, out, found))
-    except (ExportError, PetinferError) as error:
-        click.echo(f"Error: {error}", err=True)
-        context.exit(2)
-    except OSError as error:
-        click.echo(f"Error: {error.filename or out}: {error.strerror or error} (give another --out)", err=True)
-        context.exit(2)
 
 
 def refit(path: Path, out: Path, photos: Refit) -> str:
@@ -88,9 +82,17 @@ def refit(path: Path, out: Path, photos: Refit) -> str:
     Probabilities, logits, features and heat maps stay as they are, to the bit.
 
     Raises:
-        ExportError: the file has no features, there are too few photos, or the new file does not pass `verify`.
+        ExportError: the file has no features, there are too few photos, the new file does not pass `verify`, or it
+            cannot be written.
     """
     _check(path, photos)
+    try:
+        return _refit(path, out, photos)
+    except OSError as error:
+        raise ExportError(f"{error.filename or out}: {error.strerror or error} (give another --out)") from error
+
+
+def _refit(path: Path, out: Path, photos: Refit) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="petinfer-refit-") as folder:
         made = Path(folder) / out.name
@@ -111,10 +113,8 @@ def _check(path: Path, photos: Refit) -> None:
     for name, found in (("--calibrate", photos.training), ("--photos", photos.held_back)):
         if len(found) < FEWEST:
             raise ExportError(f"{name}: {len(found)} photos, familiarity needs {FEWEST} (give another folder)")
-    for one, other, names in ((photos.training, photos.held_back, "--calibrate and --photos"),
-                              (photos.unfamiliar, photos.others, "--unfamiliar and --others")):  # fmt: skip
-        if shared := {each.resolve() for each in one} & {each.resolve() for each in other}:
-            raise ExportError(f"{names}: {len(shared)} photos are in both (give two folders)")
+    require_disjoint(photos.training, photos.held_back, "--calibrate and --photos")
+    require_disjoint(photos.unfamiliar, photos.others, "--unfamiliar and --others")
 
 
 def _write(path: Path, made: Path, photos: Refit) -> None:
@@ -126,11 +126,15 @@ def _write(path: Path, made: Path, photos: Refit) -> None:
     unscaled = replace(spec, familiarity=Familiarity(measure.photos, 1, (), others=measure.others))
     seal(model, unscaled, made)
     classifier = Classifier(made, device="cpu", orientation="stored")
-    outputs = file_outputs(classifier, _progress(photos.held_back, "held-back photos"), "probabilities", "familiarity")
+    outputs = file_outputs(
+        classifier, progress_bar(photos.held_back, "held-back photos"), "probabilities", "familiarity"
+    )
     scale = set_scale(model, outputs[1])
     others = None
     if photos.others:
-        (closeness,) = file_outputs(classifier, _progress(photos.others, "other photos of other things"), "familiarity")
+        (closeness,) = file_outputs(
+            classifier, progress_bar(photos.others, "other photos of other things"), "familiarity"
+        )
         others = scale(closeness)
     measured = Measured(scale(outputs[1]), _wrong(spec, photos, outputs[0]), others)
     (golden,) = file_outputs(classifier, [GOLDEN_PHOTOS / name for name in spec.golden], "familiarity")
@@ -141,7 +145,7 @@ def _write(path: Path, made: Path, photos: Refit) -> None:
 
 
 def _features(classifier: Classifier, photos: Sequence[Path], title: str) -> Array:
-    return file_outputs(classifier, _progress(photos, title), "features")[0]
+    return file_outputs(classifier, progress_bar(photos, title), "features")[0]
 
 
 def _wrong(spec: Spec, photos: Refit, probabilities: Array) -> NDArray[np.bool_] | None:
@@ -150,11 +154,6 @@ def _wrong(spec: Spec, photos: Refit, probabilities: Array) -> NDArray[np.bool_]
         return None
     truth = true_classes(list(photos.held_back), photos.truth, spec.labels)
     return None if None in truth else np.asarray(probabilities.argmax(1) != np.array(truth))
-
-
-def _progress(items: Iterable[Path], title: str) -> Iterator[Path]:
-    with click.progressbar(items, label=title, file=sys.stderr) as bar:
-        yield from bar
 
 
 if __name__ == "__main__":

@@ -149,7 +149,8 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class StopOnInterrupt(Callback):

@@ -93,7 +93,7 @@ def _parts(origin: _Json) -> Iterator[_Json]:
         named_file(origin.get(name)) for name in ("photos", "weights", "learner", "teacher")
     )
     if photos:
-        counts: _Json = {name: photos[name] for name in ("train", "valid") if name in photos}
+        counts: _Json = {name: photos[name] for name in ("train", "valid", "content_sha256") if name in photos}
         data = {"type": "dataset", "name": "photo list", "contents": {"properties": _properties(counts)}}
         yield _part("data", "photo list", "photos of the training", photos.get("split_sha256"), data=[data])
     if weights:

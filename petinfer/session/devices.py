@@ -119,8 +119,9 @@ def library_problem(device: Device) -> str:
         return ""
     form, folder = ("{}.dll" if sys.platform == "win32" else "lib{}.so"), Path(onnxruntime.__file__).parent / "capi"
     try:
-        for name in ("onnxruntime_providers_shared", device.library):  # the second uses functions of the first
-            ctypes.CDLL(str(folder / form.format(name)), ctypes.RTLD_GLOBAL)
+        # the provider's library uses functions of the shared one
+        ctypes.CDLL(str(folder / form.format("onnxruntime_providers_shared")), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / form.format(device.library)))
     except OSError as error:
         return " ".join(str(error).split())[:200]
     return ""

@@ -166,6 +166,12 @@ def test_one_photo_is_too_few_for_int8(tmp_path: Path) -> None:
     assert len(choose_photos(Options(SMALL_LEARNER, photos=tmp_path, precisions=("fp32",))).comparison) == 1
 
 
+def test_photos_of_other_things_are_not_both_fitted_on_and_measured(drawn_photos: Path) -> None:
+    same = Options(SMALL_LEARNER, photos=drawn_photos, unfamiliar=drawn_photos, others=drawn_photos)
+    with pytest.raises(ExportError, match="--unfamiliar and --others: 32 photos are in both"):
+        choose_photos(same)
+
+
 def test_labels_are_stripped_and_checked() -> None:
     assert parse_labels("kitten, hound") == ("kitten", "hound")
     assert parse_labels(None) is None

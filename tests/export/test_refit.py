@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,7 @@ from petinfer import Classifier
 from petinfer.session.opening import model_path
 from petinfer.verify import verify
 
-from ..conftest import cli_runner, draw
+from ..conftest import cli_runner, draw, obeys_ctrl_c
 from ..runtime.several_labels import colours_model
 
 LITE = model_path("lite")
@@ -127,3 +131,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(photos: Path, tmp_path: Pat
     (tmp_path / "file").write_text("")
     done = run(photos, tmp_path / "file" / "model.onnx")
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "give another --out" in done.stderr
+
+
+def test_ctrl_c_exits_with_130_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    folders = ["--calibrate", photos / "train", "--photos", photos / "held-back"]
+    command = [sys.executable, "-m", "export.refit", LITE, "--out", tmp_path / "model.onnx", *folders]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=obeys_ctrl_c) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("training photos")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(120) == 130
+        assert process.stderr.read() == "Interrupted: nothing was written\n"
+    assert not list(tmp_path.iterdir())
