@@ -1,5 +1,5 @@
-"""The command line: ``python -m train`` trains, ``evaluate RUN`` measures a run again, ``curve RUN``
-plots its error, ``predict RUN PHOTO`` uses it.
+"""The command line: ``python -m train`` trains, ``evaluate RUN`` measures a run again, ``calibrate RUN``
+fits its temperature on other photos, ``curve RUN`` plots its error, ``predict RUN PHOTO`` uses it.
 
 fastai is imported after the arguments are parsed, so that ``--help`` responds at once.
 """
@@ -103,6 +103,20 @@ def evaluate_run(run: Path, data: tuple[Path, ...], test: Path | None, sources: 
     from .run import evaluate_again
 
     evaluate_again(run, data, test, sources)
+
+
+@main.command("calibrate")
+@click.argument("run", type=_PATH)
+@click.option("--photos", multiple=True, required=True, type=_PATH, help="Folder of labelled photos that the run was not"
+              " trained on; repeat it for several.")  # fmt: skip
+def calibrate_run(run: Path, photos: tuple[Path, ...]) -> None:
+    """Fit the temperature of the Learner in RUN on other photos than its validation photos.
+
+    The probabilities then fit photos like these. The decisions stay the same.
+    """
+    from .run import calibrate_again
+
+    calibrate_again(run, photos)
 
 
 @main.command()

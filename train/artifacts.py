@@ -70,10 +70,7 @@ def save(learn: Learner, recipe: Recipe, weights: Path | None, facts: dict[str, 
         facts: added to ``recipe.json``.
         out: the run's folder.
     """
-    learn.path = out
-    with replacing(out / "learner.pkl") as part:
-        learn.export(part.name)
-    write_tensors(out / "model.safetensors", learn.model.state_dict())
+    save_network(learn, out)
     labelling = LABELLINGS[recipe.labels]
     content = {
         "settings": as_settings(recipe),
@@ -87,6 +84,14 @@ def save(learn: Learner, recipe: Recipe, weights: Path | None, facts: dict[str, 
         "date": datetime.now(UTC).date().isoformat(),
     }
     write_json(out / "recipe.json", content)
+
+
+def save_network(learn: Learner, out: Path) -> None:
+    """Write ``learner.pkl`` and ``model.safetensors``."""
+    learn.path = out
+    with replacing(out / "learner.pkl") as part:
+        learn.export(part.name)
+    write_tensors(out / "model.safetensors", learn.model.state_dict())
 
 
 def _weights(path: Path | None, recipe: Recipe) -> dict[str, str]:

@@ -18,7 +18,8 @@ def calibrate(learn: Learner, answers: tuple[Floats, Ints] | None = None) -> flo
 
     Args:
         learn: its last layer is changed in place.
-        answers: the logits [photos, classes] and the labels of its validation photos, if they are known already.
+        answers: the logits [photos, classes] and the labels of its validation photos, if they are known already, or
+            of other photos to fit on.
 
     Returns:
         The temperature: below 1 makes the answers surer, above 1 less sure. The decisions stay the same.

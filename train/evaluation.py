@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from fastai.vision.all import Learner, ProgressCallback, Recorder, noop
+from fastai.vision.all import Learner, ProgressCallback, Recorder, noop, parent_label
 
 from .errors import TrainingError
 from .labels import LABELLINGS, breed, has_breed
@@ -26,11 +26,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Source = Callable[[Path], str]
-
-
-def folder_of(photo: Path) -> str:
-    """The name of the folder that a photo is in."""
-    return photo.parent.name
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ class Evaluation:
 
 
 def evaluate(
-    learn: Learner, labels: str, photos: Sequence[Path] | None = None, source: Source = folder_of
+    learn: Learner, labels: str, photos: Sequence[Path] | None = None, source: Source = parent_label
 ) -> Evaluation:
     """Classify labelled photos as at validation, and measure the answers.
 
@@ -139,13 +134,14 @@ def evaluate(
         TrainingError: no photos, or one with a label that the Learner was not trained on.
     """
     files = [Path(photo) for photo in (learn.dls.valid_ds.items if photos is None else photos)]
-    _check_labels(learn, labels, files)
+    require_known_labels(learn, labels, files)
     logits, truth = predict_logits(learn, files)
     words = [LABELLINGS[labels].word(category) for category in learn.dls.vocab]
     return measure(logits, truth, words, files, with_breeds=labels != "folder", source=source)
 
 
-def _check_labels(learn: Learner, labels: str, files: list[Path]) -> None:
+def require_known_labels(learn: Learner, labels: str, files: Sequence[Path]) -> None:
+    """Refuse no photos, and photos with a label that the Learner was not trained on."""
     if not files:
         raise TrainingError("evaluation: no photos (a Learner loaded from learner.pkl has none: pass some)")
     for photo in files:
@@ -182,7 +178,7 @@ def measure(
     words: list[str],
     files: Sequence[Path],
     with_breeds: bool = True,
-    source: Source = folder_of,
+    source: Source = parent_label,
 ) -> Evaluation:
     """Measure answers.
 

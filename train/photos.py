@@ -23,9 +23,8 @@ from .split import (
     near_duplicates,
     random_split,
     read_names,
-    read_sources,
     require_photos,
-    source_of,
+    source_in,
     split_by_source,
     with_every_label,
 )
@@ -71,7 +70,7 @@ def _listed_photos(options: Options, recipe: Recipe, folders: Sequence[Path], fo
     if options.split_file:
         return found
     if options.per_source:
-        found = _some_of_each(found, _source(options), options.per_source)
+        found = _some_of_each(found, source_in(options.sources), options.per_source)
     return evenly_spaced(found, options.limit)
 
 
@@ -81,10 +80,6 @@ def _some_of_each(photos: list[Path], source: Callable[[Path], str], most: int) 
     for photo in photos:
         by_source.setdefault(source(photo), []).append(photo)
     return sorted(photo for group in by_source.values() for photo in evenly_spaced(group, most))
-
-
-def _source(options: Options) -> Callable[[Path], str]:
-    return source_of(read_sources(options.sources) if options.sources else {})
 
 
 def decodable(photos: list[Path]) -> list[Path]:
@@ -102,7 +97,7 @@ def _split(photos: list[Path], folder: Path, options: Options, recipe: Recipe) -
         kept = {photo.relative_to(folder).as_posix() for photo in photos}
         split = given.without({*given.train, *given.valid} - kept)
     elif options.hold_out:
-        split = split_by_source(photos, folder, _source(options), options.hold_out)
+        split = split_by_source(photos, folder, source_in(options.sources), options.hold_out)
     else:
         split = _random_split(photos, folder, recipe)
     if not split.train or not split.valid:

@@ -13,13 +13,13 @@ import torch
 from fastai.vision.all import Learner, PILImage, slide, valley
 from PIL import UnidentifiedImageError
 
-from .artifacts import load, require_run, save, versions, write_json
+from .artifacts import load, require_run, save, save_network, versions, write_json
 from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .data import common_folder, dataloaders, find_photos
 from .distillation import Distillation, DoubtfulLabel, Weights, doubtful_labels, make_teacher
 from .errors import TrainingError
-from .evaluation import Evaluation, Floats, Ints, evaluate
+from .evaluation import Evaluation, Floats, Ints, Source, evaluate, predict_logits, require_known_labels
 from .fine_tuning import fine_tune, seed_everything
 from .labels import LABELLINGS
 from .learner import make_learner
@@ -29,7 +29,7 @@ from .photos import Photos, choose_photos, decodable
 from .processes import is_first, is_one_of_several, leave_other_processes
 from .recipe import Recipe, as_settings, load_content, load_settings
 from .report import RunDetails, write_report
-from .split import Split, read_sources, require_photos, source_of
+from .split import Split, content_sha256, require_photos, source_in
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def train(options: Options) -> bool:
         return False
     doubtful = _save(learn, recipe, options, photos, training)
     evaluated = {"validation": None, **({"test": photos.tests} if photos.tests else {})}
-    details = RunDetails(training.log, doubtful, sources=options.sources)
-    _evaluate(learn, recipe, options.out, evaluated, details)  # 4. evaluation
+    details = RunDetails(training.log, doubtful)
+    _evaluate(learn, recipe, options.out, evaluated, details, source_in(options.sources))  # 4. evaluation
     _print_prediction(learn, photos.folder / photos.split.valid[0], recipe.labels)  # 5. prediction
     click.echo(f"saved in {options.out}: model.safetensors and recipe.json, for `python -m export {options.out}`,")
     click.echo("and learner.pkl for fastai's load_learner (loading a pickle runs code: load only those you trust)")
@@ -121,8 +121,8 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         kept = {"settings": as_settings(recipe), "sources": input_paths(options), "photos": photos.facts}
         write_json(options.out / "recipe.json", kept)
     if recipe.linear:
-        source = source_of(read_sources(options.sources)) if options.sources else None
-        sources = [source(photo) for photo in learn.dls.train_ds.items] if source else None
+        source = source_in(options.sources)
+        sources = [source(photo) for photo in learn.dls.train_ds.items] if options.sources else None
         fit = fit_linear(learn, options.out, sources, recipe.weight_decay)
         click.echo(f"weight decay of the linear layer: {fit.decay}", err=True)
         return Training(True, [], [], (fit.logits, fit.labels))
@@ -177,11 +177,10 @@ def _save(learn: Learner, recipe: Recipe, options: Options, photos: Photos, trai
 
 
 def _evaluate(
-    learn: Learner, recipe: Recipe, out: Path, photos: dict[str, list[Path] | None], details: RunDetails
+    learn: Learner, recipe: Recipe, out: Path, photos: dict[str, list[Path] | None], details: RunDetails, source: Source
 ) -> None:
     """Evaluate on each list of photos (None: the validation photos), print the results, write metrics and report."""
     evaluations: dict[str, Evaluation] = {}
-    source = source_of(read_sources(details.sources) if details.sources else {})
     for name, files in photos.items():
         found = evaluations[name] = evaluate(learn, recipe.labels, files, source)
         low, high = found.error.interval
@@ -209,7 +208,31 @@ def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None, sources
     photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
     if test:
         photos["test"] = decodable(find_photos(test, recipe.labels))
-    _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"], sources=sources or _table_of(kept)))
+    _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"]), source_in(sources or _table_of(kept)))
+
+
+def calibrate_again(run: Path, folders: tuple[Path, ...]) -> None:
+    """Fit the temperature of the saved Learner of a run on other photos than its validation photos, and save it.
+
+    Raises:
+        TrainingError: there is no such run, no photo, or one that the run was trained on.
+    """
+    learn, recipe = load(run)
+    kept = load_content(run / "recipe.json")
+    photos = decodable([photo for folder in folders for photo in find_photos(folder, recipe.labels)])
+    trained_on = {Path(kept["photos"].get("folder", "")) / name for name in Split.load(run / "split.json").train}
+    if shared := {photo.resolve() for photo in photos} & {photo.resolve() for photo in trained_on}:
+        raise TrainingError(f"--photos: {len(shared)} photos are of the run's training (give photos that are not)")
+    require_known_labels(learn, recipe.labels, photos)
+    temperature = calibrate(learn, predict_logits(learn, photos))
+    outcome = kept["outcome"]
+    outcome["temperature"] = outcome.get("temperature", 1.0) * temperature
+    names = tuple(str(photo.resolve()) for photo in photos)
+    outcome["calibrated_on"] = {"photos": len(photos), "content_sha256": content_sha256(Path(), names)}
+    save_network(learn, run)
+    write_json(run / "recipe.json", kept)
+    click.echo(f"temperature {temperature:.3f}, fitted on {len(photos)} photos: saved in {run}")
+    click.echo(f"metrics.json and report.html are of before: python -m train evaluate {run} --test FOLDER", err=True)
 
 
 def _table_of(kept: dict[str, Any]) -> Path | None:

@@ -177,8 +177,9 @@ def read_sources(path: Path) -> dict[str, str]:
         ) from error
 
 
-def source_of(sources: dict[str, str]) -> Callable[[Path], str]:
-    """A function from a photo to its source: the table's entry, or the name of the photo's folder."""
+def source_in(table: Path | None) -> Callable[[Path], str]:
+    """A function from a photo to its source: the table's entry, see `read_sources`, or the name of the photo's folder."""
+    sources = read_sources(table) if table else {}
     return lambda photo: sources.get(photo.name, photo.parent.name)
 
 

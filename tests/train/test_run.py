@@ -18,6 +18,7 @@ import pytest
 import torch
 from click.testing import Result
 from fastai.vision.all import load_learner
+from PIL import Image
 from safetensors.torch import load_file
 
 from export.options import Options
@@ -25,7 +26,9 @@ from export.pipeline import export
 from petinfer import Classifier
 from train.__main__ import main
 from train.artifacts import replacing
+from train.calibration import fit_temperature
 from train.errors import TrainingError
+from train.evaluation import predict_logits
 from train.recipe import Recipe
 from train.split import Split
 
@@ -121,6 +124,37 @@ def test_a_saved_run_is_evaluated_again_on_other_photos(run: tuple[Path, str], d
     assert done.exit_code == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["validation", "test"]
     assert json.loads((run[0] / "metrics.json").read_text())["test"]["error"]["photos"] == 32
+
+
+def test_a_saved_run_is_calibrated_again_on_other_photos(
+    drawn_photos: Path, weights: Path, tmp_path: Path, run: tuple[Path, str]
+) -> None:
+    out, others = tmp_path / "run", tmp_path / "others"
+    shutil.copytree(run[0], out)
+    others.mkdir()
+    for photo in sorted(drawn_photos.iterdir())[::4]:
+        Image.open(photo).rotate(90).save(others / photo.name)
+    learn = load_learner(out / "learner.pkl")
+    logits, labels = predict_logits(learn, sorted(others.iterdir()))
+    expected = fit_temperature(logits, labels)
+    done = invoke("calibrate", out, "--photos", others)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith(f"temperature {expected:.3f}, fitted on 8 photos")
+    outcome = json.loads((out / "recipe.json").read_text())["outcome"]
+    assert outcome["temperature"] == pytest.approx(expected) and outcome["calibrated_on"]["photos"] == 8
+    calibrated = load_learner(out / "learner.pkl")
+    assert predict_logits(calibrated, sorted(others.iterdir()))[0] == pytest.approx(
+        logits / expected, rel=1e-4, abs=1e-6
+    )
+    last = list(load_file(out / "model.safetensors").values())[-1]
+    assert any(torch.equal(last, tensor) for tensor in calibrated.model.state_dict().values())
+
+
+def test_photos_of_the_training_cannot_calibrate(run: tuple[Path, str], drawn_photos: Path) -> None:
+    done = invoke("calibrate", run[0], "--photos", drawn_photos)
+    assert done.exit_code == 2 and done.stderr == (
+        "Error: --photos: 26 photos are of the run's training (give photos that are not)\n"
+    )
 
 
 def test_predict_prints_what_the_lesson_prints(run: tuple[Path, str], drawn_photos: Path) -> None:

@@ -20,7 +20,7 @@ from train.split import (
     random_split,
     read_names,
     read_sources,
-    source_of,
+    source_in,
     split_by_source,
     with_every_label,
 )
@@ -55,7 +55,7 @@ def test_photos_in_a_list_are_left_out(tmp_path: Path) -> None:
 def test_a_source_that_is_held_out_validates(tmp_path: Path) -> None:
     (tmp_path / "more.tsv").write_text("name\trepository\npug_1.jpg\tothers/phones\n")
     photos = [tmp_path / name for name in ("web/pug_1.jpg", "web/pug_2.jpg", "web/Cat_3.jpg")]
-    source = source_of(read_sources(tmp_path / "more.tsv"))
+    source = source_in(tmp_path / "more.tsv")
     split = split_by_source(photos, tmp_path, source, ["others/phones"])
     assert split == Split(("web/pug_2.jpg", "web/Cat_3.jpg"), ("web/pug_1.jpg",))
     with pytest.raises(TrainingError, match=r"phone: no photos of this source \(sources: others/phones, web\)"):

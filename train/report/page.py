@@ -40,8 +40,6 @@ class RunDetails:
     doubtful: Sequence[DoubtfulLabel] = ()
     facts: dict[str, str] = field(default_factory=dict)
     """Such as versions and a date."""
-    sources: Path | None = None
-    """The table of the photos' sources; without one, a source is a folder."""
 
 
 def write_report(
