@@ -72,6 +72,8 @@ def _stop(context: click.Context, message: str, code: int) -> None:
 @click.option("--hold-out-source", "hold_out", multiple=True, metavar="SOURCE", help="Validate on all photos of this"
               " source instead of a random split; repeat it for several. A source is a folder, or see --sources.")  # fmt: skip
 @click.option("--sources", type=_PATH, help="Table (.tsv) with each photo's source: columns name and repository.")
+@click.option("--unfamiliar", type=_PATH, help="Photos of none of the classes: train the answers on them towards even"
+              " odds.")  # fmt: skip
 @click.option("--without", type=_PATH, help="Leave out the photos in this list: one file name or path a line.")
 @click.option(
     "--per-source", type=click.IntRange(1), help="Use at most this many photos of each source; see --sources."

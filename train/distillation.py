@@ -188,7 +188,7 @@ class Distillation(Callback):
         own = self.weights.own_labels * self.learn.loss_grad
         self.learn.loss_grad = own + self.weights.maps * distance + self.weights.classes * _divergence(classes, target)
         if self.weights.labels:
-            answers = self.labels_of(self.theirs[-1])
+            answers = self.labels_of(self.theirs[-1][: len(self.learn.pred)])  # of the photos that have labels
             own_loss = self.learn.loss_func(answers, *self.learn.yb)
             to_teacher = _divergence(self.learn.pred, answers.detach())
             self.learn.loss_grad = self.learn.loss_grad + own_loss + self.weights.labels * to_teacher

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-_SINGLE = ("weights", "test", "sources")  # inputs that a run saves, each one path
+_SINGLE = ("weights", "test", "sources", "unfamiliar")  # inputs that a run saves, each one path
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Options:
     split_file: Path | None = None
     hold_out: tuple[str, ...] = ()
     sources: Path | None = None
+    unfamiliar: Path | None = None
     without: Path | None = None
     limit: int | None = None
     per_source: int | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .data import common_folder, evenly_spaced, fetch_pets, find_broken, find_photos, require_two_labels
+from .data import common_folder, evenly_spaced, fetch_pets, find_broken, find_photos, photo_files, require_two_labels
 from .errors import TrainingError
 from .labels import LABELLINGS
 from .options import Options
@@ -39,21 +39,28 @@ class Photos:
     tests: list[Path]
     facts: dict[str, Any]
     """What ``recipe.json`` says of them."""
+    unfamiliar: list[Path] = field(default_factory=list)
+    """Of none of the classes."""
 
 
 def choose_photos(options: Options, recipe: Recipe) -> Photos:
     """Find the photos, leave out those that cannot be decoded, and split the others."""
     tests = decodable(find_photos(options.test, recipe.labels)) if options.test else []
+    unfamiliar = decodable(photo_files(options.unfamiliar)) if options.unfamiliar else []
     folders = options.data or (fetch_pets(),)
     folder = common_folder(folders)
     if options.resume:
-        return Photos(folder, _previous_split(folder, options.out), tests, _previous_facts(options.out))
+        return Photos(folder, _previous_split(folder, options.out), tests, _previous_facts(options.out), unfamiliar)
     found = _listed_photos(options, recipe, folders, folder)
     photos = decodable(found)
     broken = [photo.relative_to(folder).as_posix() for photo in sorted(set(found) - set(photos))]
     require_two_labels(photos, recipe.labels, folder)
     split = _split(photos, folder, options, recipe)
-    return Photos(folder, split, tests, _facts(folder, split, broken))
+    facts = _facts(folder, split, broken)
+    if unfamiliar:
+        sha256 = content_sha256(Path(), map(str, unfamiliar))
+        facts["unfamiliar"] = {"photos": len(unfamiliar), "content_sha256": sha256}
+    return Photos(folder, split, tests, facts, unfamiliar)
 
 
 def _listed_photos(options: Options, recipe: Recipe, folders: Sequence[Path], folder: Path) -> list[Path]:

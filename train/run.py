@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import torch
-from fastai.vision.all import Learner, PILImage, slide, valley
+from fastai.vision.all import Callback, Learner, PILImage, slide, valley
 from PIL import UnidentifiedImageError
 
 from .artifacts import load, require_run, save, save_network, versions, write_json
@@ -30,6 +30,7 @@ from .processes import is_first, is_one_of_several, leave_other_processes
 from .recipe import Recipe, as_settings, load_content, load_settings
 from .report import RunDetails, write_report
 from .split import Split, content_sha256, require_photos, source_in
+from .unfamiliar import EvenOdds, UnfamiliarPhotos
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ def _settings(options: Options) -> Recipe:
     if is_first() and recipe_file.exists():  # of several processes, the first writes it
         raise TrainingError(f"{options.out}: already contains a run (use another --out, or --resume to continue it)")
     recipe = Recipe(**(load_settings(options.recipe_file) if options.recipe_file else {}) | options.settings)
-    if is_one_of_several() and (recipe.teacher or recipe.linear):
-        what = f"teacher {recipe.teacher}: needs" if recipe.teacher else "linear: needs"
-        raise TrainingError(f"{what} a single process, several are not synchronised (leave out torchrun)")
+    alone = {f"teacher {recipe.teacher}": recipe.teacher, "linear": recipe.linear, "--unfamiliar": options.unfamiliar}
+    if is_one_of_several() and any(alone.values()):
+        what = next(name for name, chosen in alone.items() if chosen)
+        raise TrainingError(f"{what}: needs a single process, several are not synchronised (leave out torchrun)")
     return recipe
 
 
@@ -128,7 +130,7 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         return Training(True, [], [], (fit.logits, fit.labels))
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)
     teaching = _teaching(recipe, options.weights, options.out)
-    completed = fine_tune(learn, recipe, checkpoint, teaching)
+    completed = fine_tune(learn, recipe, checkpoint, [*teaching, *_even_odds(recipe, photos)])
     leave_other_processes()
     if not completed and checkpoint.log and is_first():
         _say(f"\ninterrupted: the weights after {checkpoint.epochs} epochs are saved; --resume continues")
@@ -142,6 +144,13 @@ def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Distillat
     start = start if start and start.exists() else None
     weights_of_loss = Weights(labels=recipe.teacher_labels, own_labels=recipe.label_weight)
     return [Distillation(make_teacher(recipe.teacher, out), start, weights_of_loss)]
+
+
+def _even_odds(recipe: Recipe, photos: Photos) -> list[Callback]:
+    if not photos.unfamiliar:
+        return []
+    appended = UnfamiliarPhotos(photos.unfamiliar, recipe.batch_size)
+    return [appended, EvenOdds(appended, recipe.unfamiliar_weight)]
 
 
 def _show_learning_rates(learn: Learner, out: Path) -> None:
