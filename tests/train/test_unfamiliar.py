@@ -25,7 +25,7 @@ from train.unfamiliar import EvenOdds, UnfamiliarPhotos
 from .conftest import SMALL
 from .test_distillation import Stripes
 
-EXPOSED = replace(SMALL, epochs=2, mixup=0.2, teacher_labels=1.0, augment=True)
+EXPOSED = replace(SMALL, epochs=2, mixup=0.2, teacher_labels=1.0, augment=True, min_scale=0.5, train_size=48)
 
 
 @pytest.fixture(scope="module")
