@@ -38,7 +38,7 @@ class UnfamiliarPhotos(Callback):
     def before_train(self) -> None:
         """Begin again, in an order that depends on the epoch alone, so that a resumed run has it too."""
         photos = set_of(self.dls.train_ds, list(self.photos))
-        photos.tls[0].split_idx = 0  # the transforms of training, not of a test set
+        photos.tls[0].tfms.split_idx = 0  # the transforms of training, not of a test set
         self.loader = self.dls.train.new(photos, bs=self.number, num_workers=1)
         self.loader.rng = random.Random(self.epoch)
         self.batches = self._forever()
