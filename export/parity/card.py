@@ -71,7 +71,8 @@ def _parity(parity: dict[str, Any]) -> str:
         return ""
     moved, flips = parity["max_probability_difference"], parity["flips"]
     share = f"; {parity['int8_share']:.1%} of the multiplications in int8" if "int8_share" in parity else ""
-    return f"at most {moved:.1e} in a probability, {flips} decisions flipped, on {parity['photos']} photos{share}"
+    decisions = f"{flips} decision{'s' * (flips != 1)} flipped"
+    return f"at most {moved:.1e} in a probability, {decisions}, on {parity['photos']} photos{share}"
 
 
 def _familiarity(familiarity: Familiarity | None) -> str:

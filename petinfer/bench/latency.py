@@ -149,16 +149,24 @@ print(imported - start, loaded - imported, time.perf_counter() - loaded)
 """
 
 
+_COLD_SECONDS = 600  # for one process, which takes a second on a PC
+
+
+def require_interpreter() -> None:
+    """Refuse to start new processes from a frozen program, whose executable is not a Python interpreter."""
+    if getattr(sys, "frozen", False):
+        raise PetinferError("--cold: cannot start Python from a frozen program (run it with an installed petinfer)")
+
+
 def cold_start(photo: Path, classifier: Classifier, processes: int = 5) -> dict[str, float]:
     """Medians over new processes, ms: the whole process, and in it import, session and first answer.
 
     Each process makes a Classifier with the same settings.
 
     Raises:
-        PetinferError: this is a frozen program, whose executable is not a Python interpreter.
+        PetinferError: this is a frozen program (see `require_interpreter`), or a new process fails.
     """
-    if getattr(sys, "frozen", False):
-        raise PetinferError("--cold: cannot start Python from a frozen program (run it with an installed petinfer)")
+    require_interpreter()
     alike = {"model": str(classifier.path), "threads": classifier.threads, "decode": classifier.decode}
     settings = {**alike, "device": classifier.device, "orientation": classifier.orientation}
     command = [sys.executable, "-c", _COLD, str(photo), json.dumps(settings)]
@@ -167,7 +175,19 @@ def cold_start(photo: Path, classifier: Classifier, processes: int = 5) -> dict[
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     for _ in range(processes):
         start = time.perf_counter()
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        printed = _run_new_process(command, environment)
         rows.append((time.perf_counter() - start, *map(float, printed.split())))
     names = ("process", "import", "session", "first answer")
     return {name: statistics.median(column) * 1000 for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _run_new_process(command: list[str], environment: dict[str, str]) -> str:
+    """What it prints."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_COLD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise PetinferError(f"--cold: a new process takes more than {_COLD_SECONDS} s (is the machine busy?)") from None
+    if done.returncode:
+        problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
+        raise PetinferError(f"--cold: a new process failed: {problem} (check the installation: petinfer verify)")
+    return done.stdout

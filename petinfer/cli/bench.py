@@ -46,6 +46,10 @@ class _Options:
             raise click.UsageError("--cold and --batch have no samples to write as CSV (use --json)")
         if self.plot_file:
             _require_plot(self.plot_file)
+        if self.cold:
+            from ..bench.latency import require_interpreter
+
+            require_interpreter()
 
 
 @click.command()

@@ -15,7 +15,7 @@ import click
 
 from .. import __version__
 from ..provenance import file_sha256, named_file, recipe_sha256
-from .formats import Record
+from .formats import Record, counted
 
 if TYPE_CHECKING:
     from ..spec import Spec
@@ -151,6 +151,8 @@ def _score(score: dict[str, Any]) -> str:
 def _parity(parity: dict[str, Any]) -> str:
     try:
         moved, flips = parity["max_probability_difference"], parity["flips"]
-        return f"at most {moved:.1e} in a probability, {flips} decisions flipped, on {parity['photos']} photos"
+        return (
+            f"at most {moved:.1e} in a probability, {counted(flips, 'decision')} flipped, on {parity['photos']} photos"
+        )
     except (KeyError, TypeError, ValueError):
         return json.dumps(parity) if parity else UNKNOWN

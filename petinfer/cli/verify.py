@@ -96,4 +96,6 @@ def _print_verdict(classifier: Classifier, verdict: Verdict) -> None:
         click.echo(f"Error: {in_options(failure)}", err=True)
     equal, flips = (sum(getattr(check, name) for check in verdict.checks) for name in ("pixels_equal", "flipped"))
     end = "NOT verified" if verdict.failures else "verified"
-    click.echo(f"\n{equal} of {len(verdict.checks)} photos with identical pixels, {flips} decisions flipped: {end}")
+    click.echo(
+        f"\n{equal} of {len(verdict.checks)} photos with identical pixels, {counted(flips, 'decision')} flipped: {end}"
+    )

@@ -42,7 +42,7 @@ def test_the_table_and_the_errors_of_a_flipped_decision(tmp_path: Path) -> None:
     model = golden_model(tmp_path / "model.onnx", 0.5, BLUE + 0.4, BLUE + 0.4)
     result = petinfer("verify", "--model", model, "--threads", 1)
     row = "cat.jpg                        equal     4.0e-01       4.0e-01  flipped"
-    end = "1 of 1 photos with identical pixels, 1 decisions flipped: NOT verified"
+    end = "1 of 1 photos with identical pixels, 1 decision flipped: NOT verified"
     assert (result.exit_code, result.stdout.splitlines()) == (1, table(model, row, end))
     assert result.stderr.splitlines() == [
         "Error: cat.jpg: a probability differs by 4.0e-01, more than 1e-05 on CPUExecutionProvider (use --device cpu)",

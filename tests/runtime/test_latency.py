@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from petinfer import Classifier
+from petinfer import Classifier, PetinferError
 from petinfer.bench.latency import (
     Latency,
     cold_start,
@@ -180,6 +180,14 @@ def test_a_cold_start_is_made_with_the_same_settings(
     assert [(photo, json.loads(settings), openblas) for (photo, settings), openblas in started] == [
         (str(tmp_path / "tiny.png"), same, False)
     ] * 2
+
+
+def test_a_process_that_fails_is_one_line(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['PIL'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(PetinferError, match=r"^--cold: a new process failed: .*PIL.* \(check the") as caught:
+        cold_start(tmp_path / "photo.png", Classifier(small), processes=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_frozen_program_has_no_cold_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_label_that_the_file_moved_over_the_threshold_is_told(
     assert (check.flipped, check.as_exported, failures) == (True, True, ())
     lines = petinfer("verify", "--model", tmp_path / "model.onnx").stdout.splitlines()
     assert next(line for line in lines if line.startswith("cat.jpg")).endswith("  flipped, as exported")
-    assert lines[-1] == "1 of 1 photos with identical pixels, 1 decisions flipped: verified"
+    assert lines[-1] == "1 of 1 photos with identical pixels, 1 decision flipped: verified"
 
 
 def test_a_label_that_only_this_device_moves_over_the_threshold_fails(tmp_path: Path) -> None:
