@@ -23,7 +23,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def model_options(command: _Command) -> _Command:
     """Add the options that choose the model, the device and the threads."""
-    for option in (
+    options = (
         click.option(
             "--model",
             type=click.Path(),
@@ -37,7 +37,8 @@ def model_options(command: _Command) -> _Command:
             help="auto, cpu, or a name that `petinfer devices` lists.",
         ),
         click.option("--threads", type=int, help="Threads to compute with.  [default: one per available core]"),
-    ):
+    )
+    for option in reversed(options):  # as decorators are applied: the last one first
         command = option(command)
     return command
 
