@@ -25,7 +25,8 @@ INTRODUCTION = """\
 # API
 
 `import petinfer` provides the names on this page and no others. Everything else in the package may change without notice.
-This page is generated from the docstrings by `python docs/make_api.py`.
+This page is generated from the docstrings by `python docs/make_api.py`. `Photo` stands for a path, the bytes of a file, an
+open binary file, a Pillow image, or RGB pixels (uint8 [height, width, 3]).
 """
 
 # A heading that begins a section of a docstring, and its title on the page.
@@ -88,7 +89,8 @@ def str_of(parameter: inspect.Parameter) -> str:
     """A parameter with its type and default."""
     value = parameter.default
     default = "" if value is parameter.empty else f' = "{value}"' if isinstance(value, str) else f" = {value!r}"
-    return f"{parameter.name}: {plain(parameter.annotation)}{default}"
+    star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+    return f"{star}{parameter.name}: {plain(parameter.annotation)}{default}"
 
 
 def plain(annotation: Any) -> str:

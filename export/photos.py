@@ -84,10 +84,10 @@ def unfamiliar_photos(folder: Path | None, skipped: dict[str, int]) -> list[Path
 
 
 def require_disjoint(one: Sequence[Path], other: Sequence[Path], names: str) -> None:
-    """Refuse photos that are in both lists: what is fitted on them says too much of them.
+    """Refuse photos that are in both lists: a measurement on photos that were fitted on is too good.
 
     Raises:
-        ExportError: there are some; ``names`` is of the options that gave the lists.
+        ExportError: there are some. It mentions ``names``, the options that gave the lists.
     """
     if shared := {each.resolve() for each in one} & {each.resolve() for each in other}:
         raise ExportError(f"{names}: {len(shared)} photos are in both (give two folders)")

@@ -33,16 +33,14 @@ class Prediction:
     """The network's answer for one photo."""
 
     label: str | None
-    """The most probable of ``labels``; None if there are none."""
+    """The most probable of ``labels``; None if there are none, or if the photo is not ``sure``."""
     probability: float
     """The most probable class's, 0 to 1, whether it is a label of the photo or not."""
     probabilities: dict[str, float]
     """Every class with its probability, the most probable first."""
     labels: tuple[str, ...]
     """The photo's labels, the most probable first: one, or of a file with a ``threshold`` all that are over it, even none.
-
-    None either if the photo is not ``sure``.
-    """
+    Empty if the photo is not ``sure``."""
     orientation: str
     """``upright`` or ``stored``: whether the photo was turned as its EXIF entry asks."""
     note: str | None = None
@@ -77,7 +75,7 @@ class Classifier:
         min_probability: a photo whose most probable class is less probable gets the label None.
         min_familiarity: a photo that is less familiar gets the label None, such as one that shows none of the classes;
             0 gives no label to 1 % of photos of the classes.
-        min_coverage: in place of min_familiarity, the share of new photos of the classes that shall be above it.
+        min_coverage: in place of min_familiarity, the share of new photos of the classes that should keep their label.
         max_bytes: a photo file larger than this is a `PhotoError`, before it is read.
         max_pixels: a photo with more pixels than this is a `PhotoError`, before it is decoded. Pillow has a limit of its
             own, 179 megapixels, until the program sets ``PIL.Image.MAX_IMAGE_PIXELS``.
@@ -312,7 +310,7 @@ class Classifier:
         return self._output("features", photo)
 
     def heat_map(self, photo: Photo) -> NDArray[np.float32]:
-        """Which places of a photo made the most probable class so, float32 [rows, columns], 0 to 1: its Grad-CAM.
+        """Which places of a photo speak most for the most probable class, float32 [rows, columns], 0 to 1: its Grad-CAM.
 
         Row 0 is the top of `pixels`. The largest value is 1, or all are 0.
 
@@ -324,6 +322,9 @@ class Classifier:
 
     def heat_stream(self, photos: Iterable[Photo]) -> Iterator[Heat | PhotoError]:
         """Predictions with their heat maps, in the order of the photos, computed as by `predict_stream`.
+
+        Each is a named tuple ``Heat``: ``prediction``, ``pixels`` (the network's input, uint8 [height, width, channels]) and
+        ``heat``, as `heat_map` gives it.
 
         Raises:
             TypeError: ``photos`` is one photo.

@@ -29,7 +29,8 @@ class _Group(click.Group):
                 warnings.filterwarnings("ignore", module=_LIBRARIES)  # deprecations that only these can fix
                 return super().invoke(context)
         except TrainingError as error:
-            _stop(context, f"Error: {error}", 2)
+            message = str(error).rpartition("\n")[2].strip()  # fastai puts a line before what a callback raises
+            _stop(context, f"Error: {message}", 2)
         except KeyboardInterrupt:
             _stop(context, "\nstopped by Ctrl-C; --resume continues after the last checkpoint", 130)
         except BrokenPipeError:
@@ -111,14 +112,15 @@ def evaluate_run(run: Path, data: tuple[Path, ...], test: Path | None, sources: 
 @click.argument("run", type=_PATH)
 @click.option("--photos", multiple=True, required=True, type=_PATH, help="Folder of labelled photos that the run was not"
               " trained on; repeat it for several.")  # fmt: skip
-def calibrate_run(run: Path, photos: tuple[Path, ...]) -> None:
+@click.option("--data", multiple=True, type=_PATH, help="Folder of the run's photos.  [default: where they were]")
+def calibrate_run(run: Path, photos: tuple[Path, ...], data: tuple[Path, ...]) -> None:
     """Fit the temperature of the Learner in RUN on other photos than its validation photos.
 
     The probabilities then fit photos like these. The decisions stay the same.
     """
     from .run import calibrate_again
 
-    calibrate_again(run, photos)
+    calibrate_again(run, photos, data)
 
 
 @main.command()

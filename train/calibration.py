@@ -14,7 +14,7 @@ _LIMITS = (0.2, 5.0)  # few validation photos without errors would ask for a tem
 
 
 def calibrate(learn: Learner, answers: tuple[Floats, Ints] | None = None) -> float:
-    """Divide the Learner's logits by the temperature that minimises the loss on its validation photos.
+    """Divide the Learner's logits by the temperature that minimises the loss on its validation photos, or on others.
 
     Args:
         learn: its last layer is changed in place.

@@ -126,17 +126,15 @@ class KeepBest(Callback):
 
     def __init__(self) -> None:
         self.lowest = float("inf")
-        self.epochs = self.kept = 0
         self.weights: dict[str, torch.Tensor] = {}
 
     def after_validate(self) -> None:
         """Compare the epoch's loss with the lowest so far."""
-        self.epochs += 1
         valid_loss = float(self.recorder.log[2])
         if valid_loss < self.lowest:
             state = get_model(self.learn.model).state_dict()
             self.weights = {name: value.clone() for name, value in state.items()}
-            self.lowest, self.kept = valid_loss, self.epochs
+            self.lowest = valid_loss
 
     def keep(self) -> None:
         """Replace the Learner's weights by the best."""
@@ -145,12 +143,11 @@ class KeepBest(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {name: getattr(self, name) for name in ("lowest", "epochs", "kept", "weights")}
+        return {"lowest": self.lowest, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.lowest, self.weights = state["lowest"], state["weights"]
 
 
 class StopOnInterrupt(Callback):

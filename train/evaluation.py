@@ -141,14 +141,14 @@ def evaluate(
 
 
 def require_known_labels(learn: Learner, labels: str, files: Sequence[Path]) -> None:
-    """Refuse no photos, and photos with a label that the Learner was not trained on."""
+    """Refuse an empty list, and labels that the Learner was not trained on."""
     if not files:
-        raise TrainingError("evaluation: no photos (a Learner loaded from learner.pkl has none: pass some)")
+        raise TrainingError("no photos to evaluate (a Learner loaded from learner.pkl has none: pass some)")
     for photo in files:
         label = LABELLINGS[labels].label(photo)
         if label not in learn.dls.vocab:
             raise TrainingError(
-                f"{photo}: the Learner was not trained on its label {label!r} (evaluate on photos with its labels)"
+                f"{photo}: the Learner was not trained on its label {label!r} (give photos with its labels)"
             )
 
 

@@ -28,6 +28,7 @@ from .split import (
     split_by_source,
     with_every_label,
 )
+from .unfamiliar import photos_a_batch
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,49 @@ class Photos:
 def choose_photos(options: Options, recipe: Recipe) -> Photos:
     """Find the photos, leave out those that cannot be decoded, and split the others."""
     tests = decodable(find_photos(options.test, recipe.labels)) if options.test else []
-    unfamiliar = decodable(photo_files(options.unfamiliar)) if options.unfamiliar else []
+    unfamiliar = _unfamiliar_photos(options.unfamiliar, recipe) if options.unfamiliar else []
     folders = options.data or (fetch_pets(),)
     folder = common_folder(folders)
     if options.resume:
-        return Photos(folder, _previous_split(folder, options.out), tests, _previous_facts(options.out), unfamiliar)
+        facts = _previous_facts(options.out)
+        if facts.get("unfamiliar") != _content(unfamiliar):
+            raise TrainingError(
+                "--unfamiliar: not the photos that the run began with (restore them, or start another run)"
+            )
+        return Photos(folder, _previous_split(folder, options.out), tests, facts, unfamiliar)
     found = _listed_photos(options, recipe, folders, folder)
     photos = decodable(found)
     broken = [photo.relative_to(folder).as_posix() for photo in sorted(set(found) - set(photos))]
     require_two_labels(photos, recipe.labels, folder)
     split = _split(photos, folder, options, recipe)
+    _require_disjoint(unfamiliar, [*photos, *tests])
     facts = _facts(folder, split, broken)
     if unfamiliar:
-        sha256 = content_sha256(Path(), map(str, unfamiliar))
-        facts["unfamiliar"] = {"photos": len(unfamiliar), "content_sha256": sha256}
+        facts["unfamiliar"] = _content(unfamiliar)
     return Photos(folder, split, tests, facts, unfamiliar)
+
+
+def _unfamiliar_photos(folder: Path, recipe: Recipe) -> list[Path]:
+    if recipe.linear:
+        raise TrainingError(
+            "--unfamiliar: a linear layer is fitted on photos of the classes alone (leave one of them out)"
+        )
+    photos, needed = decodable(photo_files(folder)), photos_a_batch(recipe.batch_size)
+    if len(photos) < needed:
+        raise TrainingError(f"--unfamiliar: {folder} has {len(photos)} photos, each batch takes {needed} (give more)")
+    return photos
+
+
+def _content(photos: list[Path]) -> dict[str, Any] | None:
+    sha256 = content_sha256(Path(), map(str, photos))
+    return {"photos": len(photos), "content_sha256": sha256} if photos else None
+
+
+def _require_disjoint(unfamiliar: list[Path], others: list[Path]) -> None:
+    if shared := {photo.resolve() for photo in unfamiliar} & {photo.resolve() for photo in others}:
+        raise TrainingError(
+            f"--unfamiliar: {len(shared)} of its photos are photos of the classes too (give another folder)"
+        )
 
 
 def _listed_photos(options: Options, recipe: Recipe, folders: Sequence[Path], folder: Path) -> list[Path]:

@@ -62,10 +62,17 @@ class Recipe:
             raise TrainingError("recipe: weight_decay is above 0 and of a linear layer (set linear, or leave it out)")
         if self.linear and self.teacher:
             raise TrainingError("recipe: linear trains no body, so it needs no teacher (leave one of them out)")
+        if self.keep_best and not self.learns_labels:
+            raise TrainingError("recipe: keep_best compares errors, and nothing here learns the labels (leave it out)")
         if self.labels not in LABELS:
             raise TrainingError(
                 f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"
             )
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether the network learns labels, and not from a teacher's features alone."""
+        return not self.teacher or bool(self.label_weight or self.teacher_labels)
 
     @classmethod
     def load(cls, path: Path) -> Recipe:

@@ -13,7 +13,7 @@ import torch
 from fastai.vision.all import Callback, Learner, PILImage, slide, valley
 from PIL import UnidentifiedImageError
 
-from .artifacts import load, require_run, save, save_network, versions, write_json
+from .artifacts import file_sha256, load, require_run, save, save_network, versions, write_json
 from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .data import common_folder, dataloaders, find_photos
@@ -53,6 +53,7 @@ def train(options: Options) -> bool:
     recipe = _settings(options)
     if options.resume:
         options = with_previous_inputs(options, load_content(options.out / "recipe.json"))
+    _refuse_several_processes(recipe, options)
     photos = choose_photos(options, recipe)  # 1. data
     seed_everything(recipe.seed)
     learn = make_learner(dataloaders(photos.folder, photos.split, recipe), recipe, options.weights)  # 2. model
@@ -93,12 +94,14 @@ def _settings(options: Options) -> Recipe:
         return Recipe.load(recipe_file)
     if is_first() and recipe_file.exists():  # of several processes, the first writes it
         raise TrainingError(f"{options.out}: already contains a run (use another --out, or --resume to continue it)")
-    recipe = Recipe(**(load_settings(options.recipe_file) if options.recipe_file else {}) | options.settings)
+    return Recipe(**(load_settings(options.recipe_file) if options.recipe_file else {}) | options.settings)
+
+
+def _refuse_several_processes(recipe: Recipe, options: Options) -> None:
     alone = {f"teacher {recipe.teacher}": recipe.teacher, "linear": recipe.linear, "--unfamiliar": options.unfamiliar}
     if is_one_of_several() and any(alone.values()):
         what = next(name for name, chosen in alone.items() if chosen)
         raise TrainingError(f"{what}: needs a single process, several are not synchronised (leave out torchrun)")
-    return recipe
 
 
 def _refuse_beside_resume(options: Options) -> None:
@@ -130,10 +133,10 @@ def _fit(learn: Learner, recipe: Recipe, options: Options, photos: Photos) -> Tr
         return Training(True, [], [], (fit.logits, fit.labels))
     checkpoint = Checkpoint(options.out / "checkpoint.pth", options.resume)
     teaching = _teaching(recipe, options.weights, options.out)
-    completed = fine_tune(learn, recipe, checkpoint, [*teaching, *_even_odds(recipe, photos)])
+    completed = fine_tune(learn, recipe, checkpoint, [*teaching, *_unfamiliar(recipe, photos)])
     leave_other_processes()
     if not completed and checkpoint.log and is_first():
-        _say(f"\ninterrupted: the weights after {checkpoint.epochs} epochs are saved; --resume continues")
+        _say(f"\ninterrupted after {checkpoint.epochs} epochs: the weights so far are saved; --resume continues")
     return Training(completed, checkpoint.log, teaching)
 
 
@@ -146,11 +149,12 @@ def _teaching(recipe: Recipe, weights: Path | None, out: Path) -> list[Distillat
     return [Distillation(make_teacher(recipe.teacher, out), start, weights_of_loss)]
 
 
-def _even_odds(recipe: Recipe, photos: Photos) -> list[Callback]:
+def _unfamiliar(recipe: Recipe, photos: Photos) -> list[Callback]:
+    """Photos of none of the classes in each batch; even odds on them, unless the run learns from the teacher alone."""
     if not photos.unfamiliar:
         return []
-    appended = UnfamiliarPhotos(photos.unfamiliar, recipe.batch_size)
-    return [appended, EvenOdds(appended, recipe.unfamiliar_weight)]
+    appended = UnfamiliarPhotos(photos.unfamiliar, recipe.seed)
+    return [appended, *([EvenOdds(appended, recipe.unfamiliar_weight)] if recipe.learns_labels else [])]
 
 
 def _show_learning_rates(learn: Learner, out: Path) -> None:
@@ -211,27 +215,35 @@ def evaluate_again(run: Path, data: tuple[Path, ...], test: Path | None, sources
     """
     learn, recipe = load(run)
     kept = load_content(run / "recipe.json")
-    folder = common_folder(data) if data else Path(kept["photos"].get("folder", ""))
-    split = Split.load(run / "split.json")
-    require_photos(folder, split)
+    folder, split = _photos_of(run, kept, data)
     photos: dict[str, list[Path] | None] = {"validation": [folder / name for name in split.valid]}
     if test:
         photos["test"] = decodable(find_photos(test, recipe.labels))
     _evaluate(learn, recipe, run, photos, RunDetails(kept["outcome"]["log"]), source_in(sources or _table_of(kept)))
 
 
-def calibrate_again(run: Path, folders: tuple[Path, ...]) -> None:
+def _photos_of(run: Path, kept: dict[str, Any], data: tuple[Path, ...]) -> tuple[Path, Split]:
+    """The folder of a run's photos, all of which are there, and their split."""
+    folder = common_folder(data) if data else Path(kept["photos"].get("folder", ""))
+    split = Split.load(run / "split.json")
+    require_photos(folder, split)
+    return folder, split
+
+
+def calibrate_again(run: Path, folders: tuple[Path, ...], data: tuple[Path, ...] = ()) -> None:
     """Fit the temperature of the saved Learner of a run on other photos than its validation photos, and save it.
 
     Raises:
-        TrainingError: there is no such run, no photo, or one that the run was trained on.
+        TrainingError: there is no such run, no photo, one that the run was trained on, or the run's photos are not there
+            to compare them (``data`` is their folder where it is not the one of the training).
     """
     learn, recipe = load(run)
     kept = load_content(run / "recipe.json")
-    photos = decodable([photo for folder in folders for photo in find_photos(folder, recipe.labels)])
-    trained_on = {Path(kept["photos"].get("folder", "")) / name for name in Split.load(run / "split.json").train}
-    if shared := {photo.resolve() for photo in photos} & {photo.resolve() for photo in trained_on}:
-        raise TrainingError(f"--photos: {len(shared)} photos are of the run's training (give photos that are not)")
+    folder, split = _photos_of(run, kept, data)
+    photos = decodable(sorted({photo for each in folders for photo in find_photos(each, recipe.labels)}))
+    trained_on = {file_sha256(folder / name) for name in split.train}
+    if shared := sum(file_sha256(photo) in trained_on for photo in photos):
+        raise TrainingError(f"--photos: {shared} photos are of the run's training (give photos that are not)")
     require_known_labels(learn, recipe.labels, photos)
     temperature = calibrate(learn, predict_logits(learn, photos))
     outcome = kept["outcome"]
@@ -240,8 +252,11 @@ def calibrate_again(run: Path, folders: tuple[Path, ...]) -> None:
     outcome["calibrated_on"] = {"photos": len(photos), "content_sha256": content_sha256(Path(), names)}
     save_network(learn, run)
     write_json(run / "recipe.json", kept)
-    click.echo(f"temperature {temperature:.3f}, fitted on {len(photos)} photos: saved in {run}")
-    click.echo(f"metrics.json and report.html are of before: python -m train evaluate {run} --test FOLDER", err=True)
+    click.echo(f"temperature {outcome['temperature']:.3f}, fitted on {len(photos)} photos: saved in {run}")
+    click.echo(
+        "metrics.json, report.html and exported files still have the old one (python -m train evaluate, export)",
+        err=True,
+    )
 
 
 def _table_of(kept: dict[str, Any]) -> Path | None:

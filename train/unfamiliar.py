@@ -18,9 +18,13 @@ from fastai.vision.all import Callback
 from torch import Tensor
 
 from .distillation import Distillation
-from .errors import TrainingError
 
 _PART = 4  # one such photo for every four photos of the classes
+
+
+def photos_a_batch(batch_size: int) -> int:
+    """How many such photos a batch of ``batch_size`` photos of the classes gets."""
+    return max(1, batch_size // _PART)
 
 
 class UnfamiliarPhotos(Callback):
@@ -28,19 +32,19 @@ class UnfamiliarPhotos(Callback):
 
     order = Distillation.order - 0.05  # after MixUp; the teacher sees them
 
-    def __init__(self, photos: Sequence[Path], batch_size: int) -> None:
-        self.photos, self.number = photos, batch_size // _PART
-        if len(photos) < self.number:
-            raise TrainingError(f"--unfamiliar: {len(photos)} photos, each batch takes {self.number} (give more)")
+    def __init__(self, photos: Sequence[Path], seed: int) -> None:
+        self.photos, self.seed = photos, seed
+        self.batches: Iterator[Any] = iter(())
         self.answers: Tensor | None = None
         """Their logits, [photos, classes], until the loss is computed."""
 
     def before_train(self) -> None:
-        """Begin again, in an order that depends on the epoch alone, so that a resumed run has it too."""
+        """Begin again, in an order that depends on the seed and the epoch alone, so that a resumed run has it too."""
         photos = set_of(self.dls.train_ds, list(self.photos))
         photos.tls[0].tfms.split_idx = 0  # the transforms of training, not of a test set
-        self.loader = self.dls.train.new(photos, bs=self.number, num_workers=1)
-        self.loader.rng = random.Random(self.epoch)
+        workers = math.ceil(self.dls.train.fake_l.num_workers / _PART)
+        self.loader = self.dls.train.new(photos, bs=photos_a_batch(self.dls.train.bs), num_workers=workers)
+        self.loader.rng = random.Random(f"{self.seed} {self.learn.checkpoint.epochs}")
         self.batches = self._forever()
 
     def _forever(self) -> Iterator[Any]:
@@ -60,8 +64,12 @@ class UnfamiliarPhotos(Callback):
             self.answers, self.learn.pred = self.pred[self.known :], self.pred[: self.known]
 
     def after_train(self) -> None:
-        """End the process that reads them."""
-        del self.batches
+        """End the processes that read them."""
+        self.batches = iter(())
+
+    def after_cancel_fit(self) -> None:
+        """End them after Ctrl-C, too."""
+        self.after_train()
 
 
 class EvenOdds(Callback):

@@ -6,7 +6,7 @@
  *
  * Prints each label with its probability. Where the description has a threshold, the photo has all labels over it.
  * PIXELS, if given, receives the network's input, uint8 [height, width, 3].
- * Needs libpng, and onnxruntime 1.17 or newer with its C header, from its release page. Resizes as fastai does by
+ * Needs libpng, and onnxruntime 1.18 or newer with its C header, from its release page. Resizes as fastai does by
  * default (crop, bilinear); other model files are refused.
  */
 

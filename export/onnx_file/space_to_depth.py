@@ -72,6 +72,12 @@ def _over_depth(weight: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(blocks.reshape(len(weight), 12, 4, 4))
 
 
+def as_stem(weight: NDArray[Any]) -> NDArray[Any]:
+    """[outputs, 12, 4, 4] → [outputs, 3, 7, 7]: what `space_to_depth` made of a ResNet's first convolution, undone."""
+    blocks = weight.reshape(len(weight), 2, 2, 3, 4, 4).transpose(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(len(weight), 3, 8, 8)[:, :, 1:, 1:]
+
+
 def _gather_blocks(graph: GraphProto, transpose: NodeProto, height: int, width: int) -> None:
     """Make ``transpose`` read [batch, height / 2, width / 2, 12] in place of [batch, height, width, 3].
 

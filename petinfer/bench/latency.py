@@ -186,8 +186,9 @@ def _run_new_process(command: list[str], environment: dict[str, str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_COLD_SECONDS)
     except subprocess.TimeoutExpired:
-        raise PetinferError(f"--cold: a new process takes more than {_COLD_SECONDS} s (is the machine busy?)") from None
+        raise PetinferError(f"--cold: a new process takes more than {_COLD_SECONDS} s (end other programs)") from None
     if done.returncode:
-        problem = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
-        raise PetinferError(f"--cold: a new process failed: {problem} (check the installation: petinfer verify)")
+        problem = (done.stderr.strip().splitlines() or [""])[-1][:200]
+        ended = f"a new process ended with exit code {done.returncode}"
+        raise PetinferError(f"--cold: {ended}: {problem} (check the installation: petinfer verify)")
     return done.stdout

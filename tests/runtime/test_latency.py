@@ -185,7 +185,9 @@ def test_a_cold_start_is_made_with_the_same_settings(
 def test_a_process_that_fails_is_one_line(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['PIL'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(PetinferError, match=r"^--cold: a new process failed: .*PIL.* \(check the") as caught:
+    with pytest.raises(
+        PetinferError, match=r"^--cold: a new process ended with exit code 1: .*PIL.* \(check the"
+    ) as caught:
         cold_start(tmp_path / "photo.png", Classifier(small), processes=1)
     assert "\n" not in str(caught.value)
 

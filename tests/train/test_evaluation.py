@@ -206,7 +206,7 @@ def test_an_evaluation_is_strict_json(learn: Learner) -> None:
 
 
 def test_an_evaluation_of_no_photos_is_refused(learn: Learner) -> None:
-    with pytest.raises(TrainingError, match="evaluation: no photos"):
+    with pytest.raises(TrainingError, match="no photos to evaluate"):
         evaluate(learn, "species", [])
 
 

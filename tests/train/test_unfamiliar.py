@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,19 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from fastai.vision.all import Callback, Learner
 from PIL import Image
 
+from train.__main__ import main
 from train.checkpoint import Checkpoint
 from train.data import dataloaders, find_photos
 from train.distillation import Distillation, Weights
-from train.errors import TrainingError
 from train.evaluation import predict_logits
 from train.fine_tuning import fine_tune, seed_everything
 from train.learner import make_learner
-from train.split import random_split
+from train.split import content_sha256, random_split
 from train.unfamiliar import EvenOdds, UnfamiliarPhotos
 
+from ..conftest import cli_runner
 from .conftest import SMALL
 from .test_distillation import Stripes
 
@@ -57,7 +61,7 @@ def train(drawn_photos: Path, weights: Path, tmp_path: Path) -> Train:
 
 
 def exposure(photos: list[Path], weight: float) -> list[Callback]:
-    appended = UnfamiliarPhotos(photos, EXPOSED.batch_size)
+    appended = UnfamiliarPhotos(photos, EXPOSED.seed)
     return [appended, EvenOdds(appended, weight)]
 
 
@@ -95,7 +99,7 @@ def test_network_and_teacher_see_them_but_the_labels_loss_and_validation_do_not(
 
 
 class Kill(Callback):
-    """Ends training without a word in its second epoch with the whole network."""
+    """Stops training in its second epoch with the whole network."""
 
     def before_train(self) -> None:
         """Stop there."""
@@ -112,6 +116,61 @@ def test_a_killed_run_sees_the_same_photos_when_it_is_resumed(train: Train, nois
         assert torch.equal(value, resumed[name]), name
 
 
-def test_too_few_of_them_are_refused(noise: list[Path]) -> None:
-    with pytest.raises(TrainingError, match=r"^--unfamiliar: 1 photos, each batch takes 2"):
-        exposure(noise[:1], 0.5)
+@pytest.fixture
+def command(drawn_photos: Path, weights: Path, noise: list[Path], tmp_path: Path) -> Callable[..., Result]:
+    """``python -m train`` with the noise as photos of none of the classes; further options replace these."""
+
+    def run(**changed: object) -> Result:
+        recipe = {"arch": "resnet18", "size": 64, "batch_size": 8} | changed.pop("recipe", {})  # type: ignore[operator]
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+        options = {"data": drawn_photos, "weights": weights, "unfamiliar": noise[0].parent, "out": tmp_path / "run"}
+        named = {"recipe": tmp_path / "recipe.json"} | options | changed
+        return cli_runner().invoke(main, [str(word) for name, value in named.items() for word in (f"--{name}", value)])
+
+    return run
+
+
+def test_the_command_trains_on_them_and_names_their_content(
+    command: Callable[..., Result], noise: list[Path], tmp_path: Path
+) -> None:
+    done = command()
+    assert done.exit_code == 0, done.stderr
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["photos"]["unfamiliar"] == {"photos": 12, "content_sha256": content_sha256(Path(), map(str, noise))}
+    (tmp_path / "others").mkdir()
+    for photo in noise[1:]:
+        shutil.copy(photo, tmp_path / "others")
+    resume = ["--out", str(tmp_path / "run"), "--resume", "--unfamiliar", str(tmp_path / "others")]
+    again = cli_runner().invoke(main, resume)
+    assert again.exit_code == 2 and "--unfamiliar: not the photos that the run began with" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"recipe": {"batch_size": 64}}, "noise0 has 12 photos, each batch takes 16"),
+        ({"recipe": {"linear": True}}, "a linear layer is fitted on photos of the classes alone"),
+        ({"recipe": {"teacher": "efficientnet-lite2", "label_weight": 0.0, "keep_best": True}}, "keep_best compares"),
+    ],
+    ids=["too few", "a linear layer", "no labels"],
+)
+def test_what_cannot_be_trained_is_refused_before_the_run(
+    changed: dict[str, object], message: str, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = command(**changed)
+    assert done.exit_code == 2 and message in done.stderr and done.stderr.count("Error") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_photos_of_the_classes_are_refused(command: Callable[..., Result], drawn_photos: Path) -> None:
+    done = command(unfamiliar=drawn_photos)
+    assert done.exit_code == 2 and "--unfamiliar: 32 of its photos are photos of the classes too" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_during_training_is_one_line(command: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pth.part").symlink_to("/dev/full")
+    done = command()
+    assert done.exit_code == 2
+    assert f"\nError: {tmp_path / 'run' / 'checkpoint.pth'}: cannot be written: " in done.stderr
