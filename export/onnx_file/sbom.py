@@ -96,6 +96,13 @@ def _parts(origin: _Json) -> Iterator[_Json]:
         counts: _Json = {name: photos[name] for name in ("train", "valid", "content_sha256") if name in photos}
         data = {"type": "dataset", "name": "photo list", "contents": {"properties": _properties(counts)}}
         yield _part("data", "photo list", "photos of the training", photos.get("split_sha256"), data=[data])
+    if photos and (unfamiliar := photos.get("unfamiliar")):
+        data = {
+            "type": "dataset",
+            "name": "photos of other things",
+            "contents": {"properties": _properties(unfamiliar)},
+        }
+        yield _part("data", "photos of other things", "photos of none of the classes", None, data=[data])
     if weights:
         yield _part("file", "starting weights", weights["file"], weights.get("sha256"))
     if teacher:

@@ -26,6 +26,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "orientation": spec.orientation,
         "trained on": _photos(origin.get("photos", {})),
         "content of the photos": _content(origin.get("photos", {})),
+        "other things": _unfamiliar(origin.get("photos", {}).get("unfamiliar", {})),
         "starting weights": _weights(origin.get("weights", {})),
         "teacher": _weights(origin.get("teacher", {})),
         "settings": ", ".join(
@@ -52,6 +53,14 @@ def _photos(photos: dict[str, Any]) -> str:
 
 def _content(photos: dict[str, Any]) -> str:
     return f"sha256 of their sums {photos['content_sha256']}" if "content_sha256" in photos else ""
+
+
+def _unfamiliar(photos: dict[str, Any]) -> str:
+    return (
+        f"{photos['photos']} photos, trained towards even odds; sha256 of their sums {photos['content_sha256']}"
+        if photos
+        else ""
+    )
 
 
 def _weights(weights: dict[str, Any]) -> str:

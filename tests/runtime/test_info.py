@@ -58,12 +58,13 @@ def test_each_known_sha256_can_be_computed_again() -> None:
 
 def test_the_photos_content_and_the_teacher_are_steps(tmp_path: Path) -> None:
     path, known = tmp_path / "model.onnx", read_spec(BUNDLED_MODEL)
-    photos = known.origin["photos"] | {"content_sha256": "1" * 64}
+    others = {"photos": 12, "content_sha256": "3" * 64}
+    photos = known.origin["photos"] | {"content_sha256": "1" * 64, "unfamiliar": others}
     origin = known.origin | {"photos": photos, "teacher": {"file": "teacher.pth", "sha256": "2" * 64}}
     path.write_bytes(model(SOUND, spec=replace(known, origin=origin)))
     found = steps(described(str(path)))
-    assert list(found)[:5] == ["photo list", "photos", "starting weights", "teacher", "recipe"]
-    assert (found["photos"], found["teacher"]) == ("1" * 64, "2" * 64)
+    assert list(found)[:6] == ["photo list", "photos", "other things", "starting weights", "teacher", "recipe"]
+    assert (found["photos"], found["teacher"], found["other things"]) == ("1" * 64, "2" * 64, "3" * 64)
 
 
 def test_the_text_says_the_same() -> None:
