@@ -35,6 +35,7 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0  # above 0: keep the exponential average of the weights, with this decay a step
     keep_best: bool = False  # keep the weights of the epoch with the lowest validation loss, not the last epoch's
+    renew_norms: bool = False  # at the end, take the batch norms' statistics of training photos as at validation
     unfamiliar_weight: float = 0.5  # with --unfamiliar: weight of even odds on photos of none of the classes
     teacher: str = ""  # a network to learn from as well as from the labels: efficientnet-lite2
     label_weight: float = 1.0  # with a teacher: weight of the photos' labels; 0 learns from the teacher alone

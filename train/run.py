@@ -14,6 +14,7 @@ from fastai.vision.all import Callback, Learner, PILImage, slide, valley
 from PIL import UnidentifiedImageError
 
 from .artifacts import file_sha256, load, require_run, save, save_network, versions, write_json
+from .batch_norms import renew_batch_norms
 from .calibration import calibrate
 from .checkpoint import Checkpoint
 from .data import common_folder, dataloaders, find_photos
@@ -171,6 +172,8 @@ def _show_learning_rates(learn: Learner, out: Path) -> None:
 def _save(learn: Learner, recipe: Recipe, options: Options, photos: Photos, training: Training) -> list[DoubtfulLabel]:
     """Calibrate if the recipe asks for it, save the run, and return the labels that the teacher doubts."""
     outcome: dict[str, Any] = {"completed": training.completed, "log": training.log}
+    if recipe.renew_norms:
+        renew_batch_norms(learn)
     if recipe.calibrate:
         outcome["temperature"] = calibrate(learn, training.answers)
     doubtful: list[DoubtfulLabel] = []
