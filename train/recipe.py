@@ -65,6 +65,10 @@ class Recipe:
             raise TrainingError("recipe: linear trains no body, so it needs no teacher (leave one of them out)")
         if self.keep_best and not self.learns_labels:
             raise TrainingError("recipe: keep_best compares errors, and nothing here learns the labels (leave it out)")
+        if self.linear and self.renew_norms:
+            raise TrainingError(
+                "recipe: linear leaves the body as it is, renew_norms changes it (leave one of them out)"
+            )
         if self.labels not in LABELS:
             raise TrainingError(
                 f"recipe: labels is {self.labels!r}, not one of {', '.join(LABELS)} (see train/recipe.py)"

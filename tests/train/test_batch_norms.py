@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastai.vision.all import vision_learner
 from torchvision.models import resnet18
 
 from train.batch_norms import renew_batch_norms
 from train.data import dataloaders, find_photos
+from train.errors import TrainingError
+from train.recipe import Recipe
 from train.split import random_split
 
 from .conftest import SMALL
@@ -27,3 +30,8 @@ def test_statistics_are_those_of_the_photos_as_at_validation(drawn_photos: Path)
     means = torch.stack([each.mean((0, 2, 3)) for each in maps])
     assert torch.allclose(norm.running_mean, means.mean(0), atol=1e-4)
     assert norm.momentum == 0.1 and not any(module.training for module in learn.model.modules())
+
+
+def test_a_linear_layer_keeps_the_statistics_that_it_was_fitted_with() -> None:
+    with pytest.raises(TrainingError, match="linear leaves the body as it is"):
+        Recipe(linear=True, renew_norms=True)
