@@ -5,7 +5,7 @@ usage: python -m benchmarks RUN PHOTOS --out benchmarks/results
 RUN is a folder that ``python -m train`` and ``python -m export`` filled: learner.pkl, onnx/model-fp32.onnx and
 onnx/model-int8.onnx. The alternatives are not dependencies of petinfer; a missing one is skipped with a line:
 
-    pip install openvino nncf ncnn pnnx
+    pip install openvino nncf ncnn pnnx executorch litert-torch
 
 (not onnxruntime-openvino, which overwrites onnxruntime). Every question is a script, where each contender has
 its own process and they take turns. The results are named after the processor: a CSV of all rows, a JSON of versions and
@@ -42,7 +42,10 @@ QUESTIONS = {
     "folder": "number",
     "installed_size": "",
 }
-PACKAGES = ("torch", "torchvision", "fastai", "openvino", "nncf", "ncnn", "pnnx")
+PACKAGES = (
+    *("torch", "torchvision", "fastai", "openvino", "nncf", "ncnn", "pnnx"),
+    *("executorch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
+)
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 REPOSITORY = Path(__file__).parent.parent
 CALIBRATION_PHOTOS = 128
+_SHAPE = (1, 3, 224, 224)
 
 
 class ConversionError(Exception):
@@ -54,20 +57,16 @@ def traced(run: Path, photos: Path, target: Path) -> None:
     """TorchScript, which runs with torch alone, without fastai's classes."""
     import torch
 
-    from .learner import load
-
-    torch.jit.save(torch.jit.trace(load(run).model, torch.zeros(1, 3, 224, 224)), target)
+    torch.jit.save(torch.jit.trace(_network(run), torch.zeros(_SHAPE)), target)
 
 
 def plain_onnx(run: Path, photos: Path, target: Path) -> None:
     """The network alone, exported as in torch's tutorials: normalised float32 in, logits out."""
     import torch
 
-    from .learner import load
-
-    example = (torch.zeros(1, 3, 224, 224),)
+    example = (torch.zeros(_SHAPE),)
     torch.onnx.export(
-        load(run).model, example, target, input_names=["input"], output_names=["logits"], external_data=False
+        _network(run), example, target, input_names=["input"], output_names=["logits"], external_data=False
     )
 
 
@@ -104,12 +103,121 @@ def ncnn_network(run: Path, photos: Path, target: Path) -> None:
     (script.parent / "network.ncnn.param").rename(target)
 
 
-FILES = {"traced": "traced.pt", "plain_onnx": "plain.onnx", "openvino_int8": "nncf-int8.xml", "ncnn": "ncnn.param"}
+def executorch_fp32(run: Path, photos: Path, target: Path) -> None:
+    """ExecuTorch's program for XNNPACK, in fp32."""
+    _write_executorch(_exported(without_adaptive_pools(_network(run))), target)
+
+
+def executorch_int8(run: Path, photos: Path, target: Path) -> None:
+    """ExecuTorch's own int8 for XNNPACK: its quantizer with its defaults, weights by channel."""
+    import torch
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = xnnpack.XNNPACKQuantizer()
+    quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(_exported(without_adaptive_pools(_network(run))).module(), quantizer)
+    for batch in calibration_batches(run, photos):
+        prepared(torch.from_numpy(batch))
+    _write_executorch(_exported(convert_pt2e(prepared)), target)
+
+
+def litert_fp32(run: Path, photos: Path, target: Path) -> None:
+    """LiteRT's file (formerly TensorFlow Lite), in fp32."""
+    import litert_torch
+    import torch
+
+    litert_torch.convert(without_adaptive_pools(_network(run)), (torch.zeros(_SHAPE),)).export(str(target))
+
+
+def litert_int8(run: Path, photos: Path, target: Path) -> None:
+    """LiteRT's own int8: its quantizer's recipe for static int8, from the fp32 file."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    fp32 = target.with_name(FILES["litert_fp32"])
+    if not fp32.exists():
+        litert_fp32(run, photos, fp32)
+    converter = quantizer.Quantizer(str(fp32), recipe.static_wi8_ai8())
+    (name,) = _inputs_of_litert(fp32)
+    found = converter.calibrate({"serving_default": [{name: batch} for batch in calibration_batches(run, photos)]})
+    converter.quantize(found).export_model(str(target))
+
+
+def calibration_batches(run: Path, photos: Path) -> list[NDArray[np.float32]]:
+    """What the network sees of the calibration photos, float32 [1, 3, height, width] each."""
+    from petinfer import Classifier
+
+    from .contenders.normalisation import normalise
+    from .learner import load, statistics_of
+    from .photos import evenly_spaced, photos_below
+
+    classifier = Classifier(run / "onnx" / "model-fp32.onnx", orientation="stored")
+    statistics = statistics_of(load(run))
+    chosen = evenly_spaced(photos_below(photos), CALIBRATION_PHOTOS)
+    return [normalise(classifier.pixels(photo), statistics) for photo in chosen]
+
+
+def _network(run: Path) -> Any:
+    from .learner import load
+
+    return load(run).model
+
+
+def without_adaptive_pools(network: Any) -> Any:
+    """The network, changed in place: a maximum and a mean for fastai's pooling, which ExecuTorch and LiteRT cannot convert."""
+    import torch
+    from fastai.vision.all import AdaptiveConcatPool2d
+
+    class MaximumAndMean(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return torch.cat([maps.amax((2, 3), keepdim=True), maps.mean((2, 3), keepdim=True)], 1)
+
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, AdaptiveConcatPool2d):
+                setattr(module, name, MaximumAndMean())
+    return network
+
+
+def _exported(network: Any) -> Any:
+    import torch
+
+    return torch.export.export(network, (torch.zeros(_SHAPE),))
+
+
+def _write_executorch(program: Any, target: Path) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    target.write_bytes(lowered.to_executorch().buffer)
+
+
+def _inputs_of_litert(path: Path) -> list[str]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return list(Interpreter(str(path)).get_signature_runner().get_input_details())
+
+
+FILES = {
+    "traced": "traced.pt",
+    "plain_onnx": "plain.onnx",
+    "openvino_int8": "nncf-int8.xml",
+    "ncnn": "ncnn.param",
+    "executorch_fp32": "executorch-fp32.pte",
+    "executorch_int8": "executorch-int8.pte",
+    "litert_fp32": "litert-fp32.tflite",
+    "litert_int8": "litert-int8.tflite",
+}
 _CONVERTERS: dict[str, Callable[[Path, Path, Path], Any]] = {
     "traced": traced,
     "plain_onnx": plain_onnx,
     "openvino_int8": openvino_int8,
     "ncnn": ncnn_network,
+    "executorch_fp32": executorch_fp32,
+    "executorch_int8": executorch_int8,
+    "litert_fp32": litert_fp32,
+    "litert_int8": litert_int8,
 }
 
 

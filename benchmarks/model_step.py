@@ -17,7 +17,7 @@ from . import learner
 from .contenders import network
 from .contenders.normalisation import Statistics
 from .conversions import Conversions
-from .measurement import ContenderError, Findings, Row, Setting, count_different, fastest, make_row
+from .measurement import Contender, ContenderError, Findings, Row, Setting, count_different, fastest, make_row
 from .photos import evenly_spaced, photos_below
 from .question import command, thread_counts
 from .turns import Recipes, Turns, load, measure_in_turns, started
@@ -77,6 +77,10 @@ def recipes(conversions: Conversions, statistics: Statistics, threads: int, find
     """What builds petinfer and every rival, by name; without those whose file cannot be converted."""
     fp32, int8 = (conversions.run / "onnx" / f"model-{precision}.onnx" for precision in ("fp32", "int8"))
     convert, run = conversions.path, conversions.run
+
+    def mobile(build: Callable[..., Contender], name: str, precision: str) -> Build:
+        return partial(build, convert(f"{name}_{precision}"), precision, statistics, threads)
+
     plans: dict[str, Callable[[], Build]] = {
         "petinfer int8": lambda: partial(network.petinfer, int8, threads, "int8"),
         "petinfer fp32": lambda: partial(network.petinfer, fp32, threads, "fp32"),
@@ -88,6 +92,10 @@ def recipes(conversions: Conversions, statistics: Statistics, threads: int, find
         "OpenVINO int8 (nncf)": lambda: partial(network.openvino_in_int8, "nncf", convert("openvino_int8"), threads),
         "OpenVINO int8 (petinfer's file)": lambda: partial(network.openvino_in_int8, "petinfer's file", int8, threads),
         "ncnn": lambda: partial(network.ncnn_network, convert("ncnn"), statistics, threads),
+        "ExecuTorch fp32": lambda: mobile(network.executorch_network, "executorch", "fp32"),
+        "ExecuTorch int8": lambda: mobile(network.executorch_network, "executorch", "int8"),
+        "LiteRT fp32": lambda: mobile(network.litert_network, "litert", "fp32"),
+        "LiteRT int8": lambda: mobile(network.litert_network, "litert", "int8"),
     }
     return {name: build for name, plan in plans.items() for build in findings.attempt(name, plan)}
 

@@ -29,7 +29,7 @@ from .onnx_file.portable import make_portable
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
 from .options import Options
-from .parity.answered import Measured, describe
+from .parity.answered import Measured, describe, wrong_decisions
 from .parity.card import card
 from .parity.compare import Array, Parity, Reference, compare, file_outputs
 from .parity.double import float64_errors
@@ -216,14 +216,7 @@ def _measured(run: _Export, classifier: Classifier, scale: Scale, probabilities:
     if run.photos.others:
         (found,) = file_outputs(classifier, progress_bar(run.photos.others, "photos of other things"), "familiarity")
         others = scale(found)
-    return Measured(scale(closeness), _wrong(run.reference, probabilities), others)
-
-
-def _wrong(reference: Reference, probabilities: Array) -> NDArray[np.bool_] | None:
-    """Whether each decision is wrong, if all labels are known."""
-    if reference.truth is None or None in reference.truth:
-        return None
-    return np.asarray(probabilities.argmax(1) != np.array(reference.truth))
+    return Measured(scale(closeness), wrong_decisions(probabilities, run.reference.truth), others)
 
 
 def _details(

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from petinfer import Classifier
 from petinfer.session.model_file import read_spec
-from petinfer.spec import Familiarity, Spec
+from petinfer.spec import Familiarity
 from petinfer.verify import GOLDEN_PHOTOS, verify
 
 from .atomic import write_atomically
@@ -26,7 +24,7 @@ from .exits import in_one_line
 from .onnx_file.familiarity import FEWEST, add_familiarity, fit, set_scale, without_familiarity
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
-from .parity.answered import Measured, describe
+from .parity.answered import Measured, describe, wrong_decisions
 from .parity.card import card
 from .parity.compare import Array, file_outputs
 from .photos import evenly_spaced, photos_below, require_disjoint, unfamiliar_photos
@@ -132,11 +130,10 @@ def _write(path: Path, made: Path, photos: Refit) -> None:
     scale = set_scale(model, outputs[1])
     others = None
     if photos.others:
-        (closeness,) = file_outputs(
-            classifier, progress_bar(photos.others, "other photos of other things"), "familiarity"
-        )
+        (closeness,) = file_outputs(classifier, progress_bar(photos.others, "photos of other kinds"), "familiarity")
         others = scale(closeness)
-    measured = Measured(scale(outputs[1]), _wrong(spec, photos, outputs[0]), others)
+    truth = None if spec.threshold is not None else true_classes(list(photos.held_back), photos.truth, spec.labels)
+    measured = Measured(scale(outputs[1]), wrong_decisions(outputs[0], truth), others)
     (golden,) = file_outputs(classifier, [GOLDEN_PHOTOS / name for name in spec.golden], "familiarity")
     answers = zip(spec.golden.items(), scale(golden).tolist(), strict=True)
     renewed = {name: replace(each, familiarity=familiar) for (name, each), familiar in answers}
@@ -146,14 +143,6 @@ def _write(path: Path, made: Path, photos: Refit) -> None:
 
 def _features(classifier: Classifier, photos: Sequence[Path], title: str) -> Array:
     return file_outputs(classifier, progress_bar(photos, title), "features")[0]
-
-
-def _wrong(spec: Spec, photos: Refit, probabilities: Array) -> NDArray[np.bool_] | None:
-    """Whether each decision on a held-back photo is wrong, if all labels are known."""
-    if spec.threshold is not None:
-        return None
-    truth = true_classes(list(photos.held_back), photos.truth, spec.labels)
-    return None if None in truth else np.asarray(probabilities.argmax(1) != np.array(truth))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from .photos import Photos, choose_photos, decodable
 from .processes import is_first, is_one_of_several, leave_other_processes
 from .recipe import Recipe, as_settings, load_content, load_settings
 from .report import RunDetails, write_report
-from .split import Split, content_sha256, require_photos, source_in
+from .split import Split, joint_sha256, require_photos, source_in
 from .unfamiliar import EvenOdds, UnfamiliarPhotos
 
 
@@ -245,14 +245,14 @@ def calibrate_again(run: Path, folders: tuple[Path, ...], data: tuple[Path, ...]
     folder, split = _photos_of(run, kept, data)
     photos = decodable(sorted({photo for each in folders for photo in find_photos(each, recipe.labels)}))
     trained_on = {file_sha256(folder / name) for name in split.train}
-    if shared := sum(file_sha256(photo) in trained_on for photo in photos):
+    sums = [file_sha256(photo) for photo in photos]
+    if shared := sum(each in trained_on for each in sums):
         raise TrainingError(f"--photos: {shared} photos are of the run's training (give photos that are not)")
     require_known_labels(learn, recipe.labels, photos)
     temperature = calibrate(learn, predict_logits(learn, photos))
     outcome = kept["outcome"]
     outcome["temperature"] = outcome.get("temperature", 1.0) * temperature
-    names = tuple(str(photo.resolve()) for photo in photos)
-    outcome["calibrated_on"] = {"photos": len(photos), "content_sha256": content_sha256(Path(), names)}
+    outcome["calibrated_on"] = {"photos": len(photos), "content_sha256": joint_sha256(sums)}
     save_network(learn, run)
     write_json(run / "recipe.json", kept)
     click.echo(f"temperature {outcome['temperature']:.3f}, fitted on {len(photos)} photos: saved in {run}")

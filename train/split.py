@@ -58,8 +58,12 @@ def content_sha256(folder: Path, names: Iterable[str]) -> str:
 
     The files' names and folders do not matter: ``sha256sum FILES | cut -c-64 | sort | sha256sum`` prints it.
     """
-    sums = sorted(file_sha256(folder / name) for name in names)
-    return hashlib.sha256("".join(f"{each}\n" for each in sums).encode()).hexdigest()
+    return joint_sha256(file_sha256(folder / name) for name in names)
+
+
+def joint_sha256(sums: Iterable[str]) -> str:
+    """One hash for the files with these SHA-256 sums in hex, in any order; see `content_sha256`."""
+    return hashlib.sha256("".join(f"{each}\n" for each in sorted(sums)).encode()).hexdigest()
 
 
 def random_split(photos: Sequence[Path], folder: Path, recipe: Recipe) -> Split:

@@ -117,6 +117,40 @@ def ncnn_network(path: Path, statistics: Statistics, threads: int) -> Contender:
     return Contender("ncnn", "fp32", run, prepare)
 
 
+def executorch_network(path: Path, precision: str, statistics: Statistics, threads: int) -> Contender:
+    """ExecuTorch's runtime with XNNPACK."""
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    portable_lib._unsafe_reset_threadpool(threads)
+    method = Runtime.get().load_program(path).load_method("forward")
+    return Contender(
+        "ExecuTorch",
+        precision,
+        lambda batch: method.execute([batch])[0].numpy(),
+        prepare=lambda image: torch.from_numpy(normalise(image, statistics)),
+    )
+
+
+def litert_network(path: Path, precision: str, statistics: Statistics, threads: int) -> Contender:
+    """LiteRT's interpreter, which uses XNNPACK."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(str(path), num_threads=threads).get_signature_runner()
+    ((argument, details),), (answer,) = run.get_input_details().items(), run.get_output_details()
+
+    def prepare(image: NDArray[np.uint8]) -> NDArray[Any]:
+        batch = normalise(image, statistics)
+        if details["dtype"] is np.float32:
+            return batch
+        scale, zero_point = details["quantization"]
+        quantized: NDArray[Any] = np.clip(np.rint(batch / scale + zero_point), -128, 127).astype(details["dtype"])
+        return quantized
+
+    return Contender("LiteRT", precision, lambda batch: run(**{argument: batch})[answer], prepare)
+
+
 def onnx_file(name: str, path: Path, threads: int) -> Contender:
     """A file that takes ``image`` and gives ``logits``, with petinfer's session options; it decides the logits."""
     import onnxruntime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,13 @@ class Measured:
     """Whether each one's decision is wrong, where the labels are known."""
     others: Array | None = None
     """Of photos of none of the classes, [photos]."""
+
+
+def wrong_decisions(probabilities: Array, truth: Sequence[int | None] | None) -> NDArray[np.bool_] | None:
+    """Whether each decision, [photos, classes], is wrong; None unless every photo's class is known."""
+    if truth is None or None in truth:
+        return None
+    return np.asarray(probabilities.argmax(1) != np.array(truth))
 
 
 def describe(measured: Measured, measure: Measure) -> Familiarity:

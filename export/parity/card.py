@@ -26,7 +26,7 @@ def _facts(spec: Spec, path: Path) -> list[str]:
         "orientation": spec.orientation,
         "trained on": _photos(origin.get("photos", {})),
         "content of the photos": _content(origin.get("photos", {})),
-        "other things": _unfamiliar(origin.get("photos", {}).get("unfamiliar", {})),
+        "photos of other things": _unfamiliar(origin.get("photos", {}).get("unfamiliar", {})),
         "starting weights": _weights(origin.get("weights", {})),
         "teacher": _weights(origin.get("teacher", {})),
         "settings": ", ".join(

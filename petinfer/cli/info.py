@@ -75,7 +75,7 @@ def _origin_steps(origin: dict[str, Any]) -> Iterator[Record]:
         yield _step("photos", what, photos["content_sha256"])
     if unfamiliar := _object(photos.get("unfamiliar")):
         what = f"{unfamiliar.get('photos', UNKNOWN)} trained towards even odds"
-        yield _step("other things", what, unfamiliar.get("content_sha256"))
+        yield _step("photos of other things", what, unfamiliar.get("content_sha256"))
     yield _step("starting weights", weights.get("file", UNKNOWN), weights.get("sha256"))
     if teacher := _object(origin.get("teacher")):
         yield _step("teacher", teacher.get("file", UNKNOWN), teacher.get("sha256"))

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from fastai.vision.all import create_head, nn
 
-from benchmarks.conversions import ConversionError, Conversions
+from benchmarks.conversions import ConversionError, Conversions, without_adaptive_pools
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uses the program false")
@@ -21,3 +23,13 @@ def test_an_existing_file_is_not_converted_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "executable", "false")
     (tmp_path / "ncnn.param").touch()
     assert Conversions(tmp_path, tmp_path, tmp_path).path("ncnn") == tmp_path / "ncnn.param"
+
+
+def test_the_answers_without_adaptive_pools_are_the_same() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), create_head(8, 2)).eval()
+    pixels = torch.rand(1, 3, 12, 10)
+    with torch.inference_mode():
+        before = network(pixels)
+        after = without_adaptive_pools(network)(pixels)
+    assert not any(isinstance(module, nn.AdaptiveMaxPool2d) for module in network.modules())
+    torch.testing.assert_close(after, before)

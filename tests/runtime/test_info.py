@@ -63,8 +63,15 @@ def test_the_photos_content_and_the_teacher_are_steps(tmp_path: Path) -> None:
     origin = known.origin | {"photos": photos, "teacher": {"file": "teacher.pth", "sha256": "2" * 64}}
     path.write_bytes(model(SOUND, spec=replace(known, origin=origin)))
     found = steps(described(str(path)))
-    assert list(found)[:6] == ["photo list", "photos", "other things", "starting weights", "teacher", "recipe"]
-    assert (found["photos"], found["teacher"], found["other things"]) == ("1" * 64, "2" * 64, "3" * 64)
+    assert list(found)[:6] == [
+        "photo list",
+        "photos",
+        "photos of other things",
+        "starting weights",
+        "teacher",
+        "recipe",
+    ]
+    assert (found["photos"], found["teacher"], found["photos of other things"]) == ("1" * 64, "2" * 64, "3" * 64)
 
 
 def test_the_text_says_the_same() -> None:
