@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from petinfer.session.model_file import read_spec
 from petinfer.session.opening import model_path
 
 from .contenders.network import all_outputs
-from .measurement import Findings, Named, Setting, make_row, show_progress
+from .measurement import Contender, Findings, Named, Setting, make_row, show_progress
 from .question import HELP, table
 from .spinning import take_turns
 from .turns import Turns, load, started
@@ -41,21 +41,28 @@ WITHOUT = "without"
 @click.option("--rounds", type=click.IntRange(1), default=250, show_default=True, help="Turns of each file.")
 def main(model: str, threads: int, rounds: int) -> None:
     """Time a model file with and without its further outputs, each in its own process."""
-    path, findings = model_path(model), Findings()
+    path = model_path(model)
     with tempfile.TemporaryDirectory() as folder:
-        builds: dict[str, Build] = {
-            name: partial(all_outputs, name, file, threads) for name, file in write_variants(path, Path(folder)).items()
-        }
-        image = np.random.default_rng(0).integers(0, 256, read_spec(path).pixels_shape, np.uint8)
-        with started(builds, findings) as workers:
-            turns = Turns(load(workers, [image], findings), findings)
-            seconds: dict[str, list[float]] = {}
-            for done in range(rounds):
-                take_turns(turns, seconds)
-                show_progress(QUESTION, done + 1, rounds)
+        compare_files(QUESTION, write_variants(path, Path(folder)), all_outputs, threads, rounds)
+
+
+def compare_files(
+    question: str, files: dict[str, Path], contender: Callable[..., Contender], threads: int, rounds: int
+) -> None:
+    """Time variants of a model file in turns on one image, and print their times relative to the first one's."""
+    findings = Findings()
+    builds: dict[str, Build] = {name: partial(contender, name, file, threads) for name, file in files.items()}
+    first, path = next(iter(files.items()))
+    image = np.random.default_rng(0).integers(0, 256, read_spec(path).pixels_shape, np.uint8)
+    with started(builds, findings) as workers:
+        turns = Turns(load(workers, [image], findings), findings)
+        seconds: dict[str, list[float]] = {}
+        for done in range(rounds):
+            take_turns(turns, seconds)
+            show_progress(question, done + 1, rounds)
     turns.report()
-    click.echo(f"{processor_name()}, {path.name}")
-    rows = [make_row(Setting(QUESTION, threads), Named(name, ""), Named(WITHOUT, ""), seconds) for name in builds]
+    click.echo(f"{processor_name()}, {threads} thread{'s' * (threads > 1)}")
+    rows = [make_row(Setting(question, threads), Named(name, ""), Named(first, ""), seconds) for name in files]
     click.echo("\n".join(table(rows)))
 
 
