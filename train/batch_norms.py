@@ -16,7 +16,7 @@ def renew_batch_norms(learn: Learner) -> None:
     """Take the batch norms' statistics of training photos without augmentation, at the size of validation.
 
     In training they follow small random crops, MixUp's blends and photos of other things, and with ``average`` they lag behind
-    the weights. Without this, student-160 called 67 of 500 dogs cats.
+    the weights. Without this, a student called 67 of 500 dogs cats.
     """
     photos = evenly_spaced([*learn.dls.train_ds.items], _PHOTOS)
     batches = learn.dls.test_dl(photos, bs=learn.dls.train.bs)
