@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make the bundled ResNet-34 again, from the photos to the model file:
-#   bash train/recipes/bundled.sh SHARED SNAPSHOTS OUT     (in a clone; SNAPSHOTS/OWNER+NAME/repo, see docs/training.md)
+# Train student-160 and then student-varied, from the photos to the model file (neither is bundled, see docs/training.md):
+#   bash train/recipes/student-varied.sh SHARED SNAPSHOTS OUT     (in a clone; SNAPSHOTS/OWNER+NAME/repo)
 # The same command continues an interrupted one.
 set -euo pipefail
 shared=$1 snapshots=$2 out=$3
-before=8867f62:petinfer/models/pets-int8.onnx # the model that was bundled before
+before=8867f62:petinfer/models/pets-int8.onnx # the bundled model
 mkdir -p "$out/start"
 
 cat > "$out/inputs.sha256" <<SUMS
