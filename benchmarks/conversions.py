@@ -75,15 +75,9 @@ def openvino_int8(run: Path, photos: Path, target: Path) -> None:
     import nncf  # type: ignore
     import openvino
 
-    from petinfer import Classifier
-
-    from .photos import evenly_spaced, photos_below
-
-    model = run / "onnx" / "model-fp32.onnx"
-    classifier = Classifier(model, orientation="stored")
-    chosen = evenly_spaced(photos_below(photos), CALIBRATION_PHOTOS)
-    calibration = nncf.Dataset([classifier.pixels(photo)[None] for photo in chosen])
-    quantized = nncf.quantize(openvino.Core().read_model(model), calibration, subset_size=len(chosen))
+    images = calibration_images(run, photos)
+    model = openvino.Core().read_model(run / "onnx" / "model-fp32.onnx")
+    quantized = nncf.quantize(model, nncf.Dataset([image[None] for image in images]), subset_size=len(images))
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
@@ -114,10 +108,13 @@ def executorch_int8(run: Path, photos: Path, target: Path) -> None:
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+    from .learner import load
+
     quantizer = xnnpack.XNNPACKQuantizer()
     quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True))
-    prepared = prepare_pt2e(_exported(without_adaptive_pools(_network(run))).module(), quantizer)
-    for batch in calibration_batches(run, photos):
+    learn = load(run)
+    prepared = prepare_pt2e(_exported(without_adaptive_pools(learn.model)).module(), quantizer)
+    for batch in calibration_batches(learn, run, photos):
         prepared(torch.from_numpy(batch))
     _write_executorch(_exported(convert_pt2e(prepared)), target)
 
@@ -134,27 +131,35 @@ def litert_int8(run: Path, photos: Path, target: Path) -> None:
     """LiteRT's own int8: its quantizer's recipe for static int8, from the fp32 file."""
     from ai_edge_quantizer import quantizer, recipe
 
+    from .learner import load
+
     fp32 = target.with_name(FILES["litert_fp32"])
     if not fp32.exists():
         litert_fp32(run, photos, fp32)
     converter = quantizer.Quantizer(str(fp32), recipe.static_wi8_ai8())
     (name,) = _inputs_of_litert(fp32)
-    found = converter.calibrate({"serving_default": [{name: batch} for batch in calibration_batches(run, photos)]})
+    batches = calibration_batches(load(run), run, photos)
+    found = converter.calibrate({"serving_default": [{name: batch} for batch in batches]})
     converter.quantize(found).export_model(str(target))
 
 
-def calibration_batches(run: Path, photos: Path) -> list[NDArray[np.float32]]:
-    """What the network sees of the calibration photos, float32 [1, 3, height, width] each."""
+def calibration_images(run: Path, photos: Path) -> list[NDArray[np.uint8]]:
+    """The calibration photos in the network's size, uint8 [height, width, 3] each."""
     from petinfer import Classifier
 
-    from .contenders.normalisation import normalise
-    from .learner import load, statistics_of
     from .photos import evenly_spaced, photos_below
 
     classifier = Classifier(run / "onnx" / "model-fp32.onnx", orientation="stored")
-    statistics = statistics_of(load(run))
-    chosen = evenly_spaced(photos_below(photos), CALIBRATION_PHOTOS)
-    return [normalise(classifier.pixels(photo), statistics) for photo in chosen]
+    return [classifier.pixels(photo) for photo in evenly_spaced(photos_below(photos), CALIBRATION_PHOTOS)]
+
+
+def calibration_batches(learn: Any, run: Path, photos: Path) -> list[NDArray[np.float32]]:
+    """What the Learner's network sees of the calibration photos, float32 [1, 3, height, width] each."""
+    from .contenders.normalisation import normalise
+    from .learner import statistics_of
+
+    statistics = statistics_of(learn)
+    return [normalise(image, statistics) for image in calibration_images(run, photos)]
 
 
 def _network(run: Path) -> Any:

@@ -35,7 +35,7 @@ def main(model: Path, threads: int, rounds: int) -> None:
         shifted = Path(folder) / "shifted.onnx"
         onnx.save(with_shifted_weights(onnx.load(model)), shifted)
         files = {"as it is": model, "again": model, "as matrix products": shifted}
-        compare_files(QUESTION, files, onnx_file, threads, rounds)
+        compare_files(QUESTION, model, files, onnx_file, threads, rounds)
 
 
 def with_shifted_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -46,13 +46,11 @@ def with_shifted_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         weight, zero_point = tensors[node.input[0]], tensors.get(node.input[2] if len(node.input) == 3 else "")
         if weight.data_type == onnx.TensorProto.INT8 and len(weight.dims) > 2 and zero_point is not None:
-            _replace(weight, np.minimum(numpy_helper.to_array(weight), _LARGEST) + np.int8(1))
-            _replace(zero_point, np.ones_like(numpy_helper.to_array(zero_point)))
+            shifted = np.minimum(numpy_helper.to_array(weight), _LARGEST) + np.int8(1)
+            weight.CopyFrom(numpy_helper.from_array(shifted, weight.name))
+            ones = np.ones_like(numpy_helper.to_array(zero_point))
+            zero_point.CopyFrom(numpy_helper.from_array(ones, zero_point.name))
     return model
-
-
-def _replace(tensor: onnx.TensorProto, values: np.ndarray) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 if __name__ == "__main__":

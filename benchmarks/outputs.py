@@ -43,17 +43,16 @@ def main(model: str, threads: int, rounds: int) -> None:
     """Time a model file with and without its further outputs, each in its own process."""
     path = model_path(model)
     with tempfile.TemporaryDirectory() as folder:
-        compare_files(QUESTION, write_variants(path, Path(folder)), all_outputs, threads, rounds)
+        compare_files(QUESTION, path, write_variants(path, Path(folder)), all_outputs, threads, rounds)
 
 
 def compare_files(
-    question: str, files: dict[str, Path], contender: Callable[..., Contender], threads: int, rounds: int
+    question: str, model: Path, files: dict[str, Path], contender: Callable[..., Contender], threads: int, rounds: int
 ) -> None:
-    """Time variants of a model file in turns on one image, and print their times relative to the first one's."""
+    """Time variants of ``model`` in turns on one image, and print their times relative to the first one's."""
     findings = Findings()
     builds: dict[str, Build] = {name: partial(contender, name, file, threads) for name, file in files.items()}
-    first, path = next(iter(files.items()))
-    image = np.random.default_rng(0).integers(0, 256, read_spec(path).pixels_shape, np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, read_spec(model).pixels_shape, np.uint8)
     with started(builds, findings) as workers:
         turns = Turns(load(workers, [image], findings), findings)
         seconds: dict[str, list[float]] = {}
@@ -61,7 +60,8 @@ def compare_files(
             take_turns(turns, seconds)
             show_progress(question, done + 1, rounds)
     turns.report()
-    click.echo(f"{processor_name()}, {threads} thread{'s' * (threads > 1)}")
+    click.echo(f"{processor_name()}, {model.name}")
+    first = next(iter(files))
     rows = [make_row(Setting(question, threads), Named(name, ""), Named(first, ""), seconds) for name in files]
     click.echo("\n".join(table(rows)))
 

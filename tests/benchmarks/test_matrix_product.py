@@ -22,18 +22,16 @@ def test_shifted_weights_have_other_zero_points_and_the_same_values() -> None:
     }
     convolutions = sum(node.op_type == "Conv" for node in before.graph.node)
     assert len(changed) == 2 * convolutions
-    weights = {
-        each.name: numpy_helper.to_array(each).astype(int) for each in before.graph.initializer if each.name in changed
-    }
-    shifted = {
-        each.name: numpy_helper.to_array(each).astype(int) for each in after.graph.initializer if each.name in changed
-    }
+    weights, shifted = (
+        {each.name: numpy_helper.to_array(each).astype(int) for each in model.graph.initializer if each.name in changed}
+        for model in (before, after)
+    )
     for name, values in weights.items():
         np.testing.assert_array_equal(shifted[name], np.minimum(values, 126) + 1, name)
 
 
 def test_the_answer_is_the_same() -> None:
-    image = Classifier().pixels(next(iter(sorted(GOLDEN_PHOTOS.glob("*.jpg")))))[np.newaxis]
+    image = Classifier().pixels(min(GOLDEN_PHOTOS.glob("*.jpg")))[np.newaxis]
     shifted = with_shifted_weights(onnx.load(BUNDLED_MODEL)).SerializeToString()
     found = [
         InferenceSession(model, providers=["CPUExecutionProvider"]).run(["probabilities"], {"image": image})[0]
