@@ -37,7 +37,6 @@ class Recipe:
     keep_best: bool = False  # keep the weights of the epoch with the lowest validation loss, not the last epoch's
     renew_norms: bool = False  # at the end, take the batch norms' statistics of training photos as at validation
     unfamiliar_weight: float = 0.5  # with --unfamiliar: weight of even odds on photos of none of the classes
-    pasted: float = 0.0  # with --unfamiliar: share of the photos that are shrunk onto one of those (arXiv 2012.11101)
     teacher: str = ""  # a network to learn from as well as from the labels: efficientnet-lite2
     label_weight: float = 1.0  # with a teacher: weight of the photos' labels; 0 learns from the teacher alone
     teacher_labels: float = 0.0  # weight of the label that a linear layer on the teacher's features gives each crop

@@ -154,7 +154,7 @@ def _unfamiliar(recipe: Recipe, photos: Photos) -> list[Callback]:
     """Photos of none of the classes in each batch; even odds on them, unless the run learns from the teacher alone."""
     if not photos.unfamiliar:
         return []
-    appended = UnfamiliarPhotos(photos.unfamiliar, recipe.seed, recipe.pasted)
+    appended = UnfamiliarPhotos(photos.unfamiliar, recipe.seed)
     return [appended, *([EvenOdds(appended, recipe.unfamiliar_weight)] if recipe.learns_labels else [])]
 
 

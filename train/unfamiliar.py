@@ -1,8 +1,7 @@
 """Photos of none of the classes in training: outlier exposure (arXiv 1812.04606).
 
 Each batch gets some. The network's answers on them are trained towards even odds, and with a teacher its features learn from
-them as from all others, so that they know more than the classes. They can also be backgrounds: some photos of the classes are
-shrunk onto them (ResizeMix, arXiv 2012.11101), so that a class is not known by its usual background.
+them as from all others, so that they know more than the classes.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ import torch
 from fastai.data.core import test_set as set_of
 from fastai.vision.all import Callback
 from torch import Tensor
-from torch.nn import functional
 
 from .distillation import Distillation
 
 _PART = 4  # one such photo for every four photos of the classes
-_SMALLEST, _LARGEST = 0.3, 0.7  # side of a photo on its background, as a share of the background's
 
 
 def photos_a_batch(batch_size: int) -> int:
@@ -35,9 +32,8 @@ class UnfamiliarPhotos(Callback):
 
     order = Distillation.order - 0.05  # after MixUp; the teacher sees them
 
-    def __init__(self, photos: Sequence[Path], seed: int, pasted: float = 0.0) -> None:
-        """``pasted`` is the share of the photos of the classes that get one of these photos as background."""
-        self.photos, self.seed, self.pasted = photos, seed, pasted
+    def __init__(self, photos: Sequence[Path], seed: int) -> None:
+        self.photos, self.seed = photos, seed
         self.batches: Iterator[Any] = iter(())
         self.answers: Tensor | None = None
         """Their logits, [photos, classes], until the loss is computed."""
@@ -49,7 +45,6 @@ class UnfamiliarPhotos(Callback):
         workers = math.ceil(self.dls.train.fake_l.num_workers / _PART)
         self.loader = self.dls.train.new(photos, bs=photos_a_batch(self.dls.train.bs), num_workers=workers)
         self.loader.rng = random.Random(f"{self.seed} {self.learn.checkpoint.epochs}")
-        self.places = random.Random(self.loader.rng.random())
         self.batches = self._forever()
 
     def _forever(self) -> Iterator[Any]:
@@ -61,7 +56,6 @@ class UnfamiliarPhotos(Callback):
         if self.training:
             mine, theirs = (x.as_subclass(Tensor) for x in (self.xb[0], next(self.batches)[0]))
             self.known = len(mine)
-            mine = paste(mine, theirs, round(self.pasted * len(mine)), self.places)
             self.learn.xb = (torch.cat([mine, theirs]),)
 
     def after_pred(self) -> None:
@@ -76,19 +70,6 @@ class UnfamiliarPhotos(Callback):
     def after_cancel_fit(self) -> None:
         """End them after Ctrl-C, too."""
         self.after_train()
-
-
-def paste(photos: Tensor, backgrounds: Tensor, count: int, places: random.Random) -> Tensor:
-    """``photos`` [batch, 3, side, side] with the first ``count`` shrunk, each onto one of the backgrounds at a random place."""
-    pasted = photos.clone()
-    side = photos.shape[-1]
-    for i in range(count):
-        small = round(side * places.uniform(_SMALLEST, _LARGEST))
-        top, left = (places.randint(0, side - small) for _ in range(2))
-        shrunk = functional.interpolate(photos[i : i + 1], size=(small, small), mode="bilinear", antialias=True)
-        pasted[i] = backgrounds[i % len(backgrounds)]
-        pasted[i, :, top : top + small, left : left + small] = shrunk[0]
-    return pasted
 
 
 class EvenOdds(Callback):
