@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torchvision
 from fastai.vision.all import CrossEntropyLossFlat, ImageDataLoaders, Learner, error_rate, model_meta, vision_learner
@@ -28,7 +29,7 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         dls: the photos.
         recipe: the architecture (torchvision's, timm's or efficientnet-lite2), and the loss's label smoothing.
         weights: starting weights, a ``.safetensors`` file: either the architecture's own ``state_dict()`` (its last
-            layer may be missing) or a run's ``model.safetensors`` (its body is used, and with
+            layer may be missing) or, for torchvision's, a run's ``model.safetensors`` (its body is used, and with
             ``keep_head`` its head). None uses the ImageNet weights that fastai downloads.
 
     Raises:
@@ -36,11 +37,14 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
     """
     torchvision_arch = getattr(torchvision.models, recipe.arch, None)
     arch: Any = efficientnet_lite2 if recipe.arch == NAME else torchvision_arch or recipe.arch
-    if weights is not None:
-        arch = _pretrained_from_file(torchvision_arch, recipe.arch, weights)
+    from_file: dict[str, Any] = {}
+    if weights is not None and torchvision_arch:
+        arch = _pretrained_from_file(torchvision_arch, weights)
+    elif weights is not None:
+        from_file = _timms_weights(recipe.arch, weights)
     loss = CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing) if recipe.label_smoothing else None
     try:
-        learn = vision_learner(dls, arch, metrics=error_rate, loss_func=loss)
+        learn = vision_learner(dls, arch, metrics=error_rate, loss_func=loss, **from_file)
     except TrainingError:
         raise
     except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
@@ -65,12 +69,18 @@ def _load_head(learn: Learner, weights: Path) -> None:
         raise TrainingError(f"{weights}: its head does not fit: {problem} (set keep_head to false)") from error
 
 
-def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weights: Path) -> Callable[..., nn.Module]:
-    """A function that builds the architecture with a file's weights, registered with fastai like the architecture."""
-    if arch is None:
+def _timms_weights(name: str, weights: Path) -> dict[str, Any]:
+    """The argument with which timm reads the weights of a network from a file instead of downloading them."""
+    if not timm.is_model(name):
         raise TrainingError(
-            f"--weights: {name} is not one of torchvision's architectures (omit --weights, or use another --arch)"
+            f"--weights: {name} is neither torchvision's nor timm's (omit --weights, or use another --arch)"
         )
+    _load(timm.create_model(name), name, weights)  # timm would leave out, without a word, what the file does not have
+    return {"pretrained_cfg_overlay": {"file": str(weights)}}
+
+
+def _pretrained_from_file(arch: Callable[..., nn.Module], weights: Path) -> Callable[..., nn.Module]:
+    """A function that builds the architecture with a file's weights, registered with fastai like the architecture."""
     build = partial(_build_from_file, arch, weights)
     model_meta[build] = {**model_meta.get(arch, _default_meta), "weights": None}
     return build
@@ -78,19 +88,22 @@ def _pretrained_from_file(arch: Callable[..., nn.Module] | None, name: str, weig
 
 def _build_from_file(arch: Callable[..., nn.Module], path: Path, **ignored: Any) -> nn.Module:
     model = arch(weights=None)
+    _load(model, arch.__name__, path)
+    return model
+
+
+def _load(model: nn.Module, name: str, path: Path) -> None:
+    """Load a file's weights into a network of this name; they may lack its last layer alone."""
     try:
-        state = _renamed(model, {name: tensor.float() for name, tensor in load_file(path).items()})
+        state = _renamed(model, {key: tensor.float() for key, tensor in load_file(path).items()})
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (OSError, SafetensorError, RuntimeError, ValueError, IndexError) as error:
-        raise TrainingError(
-            f"{path}: not weights for {arch.__name__}: {one_line(error)} (another --weights file)"
-        ) from error
+        raise TrainingError(f"{path}: not weights for {name}: {one_line(error)} (another --weights file)") from error
     last = list(dict(model.named_modules()))[-1]
-    lacking = [name for name in missing if not name.startswith(last) and not name.endswith("num_batches_tracked")]
+    lacking = [key for key in missing if not key.startswith(last) and not key.endswith("num_batches_tracked")]
     if lacking or unexpected:
         wrong = f"lacks {lacking[0]}" if lacking else f"has an unknown {unexpected[0]}"
-        raise TrainingError(f"{path}: not weights for {arch.__name__}: {wrong} (another --weights file)")
-    return model
+        raise TrainingError(f"{path}: not weights for {name}: {wrong} (another --weights file)")
 
 
 def _renamed(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastai.vision.all import resnet18
+from fastai.vision.all import resnet18, resnet34
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,9 +18,12 @@ from export.onnx_file.parts import LinearNetwork, PooledNetwork, divide
 from export.onnx_file.seal import seal
 from export.options import Options
 from export.parity.answered import Measured, coverage, describe
+from export.photos import evenly_spaced
 from export.pipeline import export
 from export.source.source_model import SourceModel
+from export.weights import read_weights
 from petinfer import Classifier
+from petinfer.classifier import BUNDLED_MODEL
 from petinfer.spec import PRECISIONS, Familiarity, Spec
 from petinfer.verify import verify
 
@@ -74,6 +77,22 @@ def test_a_heat_map_is_grad_cam_of_the_most_probable_class(source: SourceModel, 
         heat = classifier.heat_map(photo)
         assert heat.shape == (7, 7) and heat.max() == 1
         assert np.abs(heat - grad_cam(maps, logits)).max() <= 1e-4
+
+
+@pytest.mark.slow
+def test_heat_maps_of_200_photos_are_grad_cam(pets: Path, drawn_photos: Path, tmp_path: Path) -> None:
+    """The bundled network, with a last layer that nobody trained."""
+    photos = evenly_spaced(sorted((pets / "test").iterdir()), 200)
+    source = learner(tmp_path, drawn_photos, resnet34)
+    weights = read_weights(BUNDLED_MODEL, photos[:64])
+    source.learn.model.load_state_dict(
+        {name: value for name, value in weights.items() if name != "1.8.weight"}, strict=False
+    )
+    seal(export_graph(source), Spec(source.labels, source.resize), tmp_path / "model.onnx")
+    classifier = Classifier(tmp_path / "model.onnx")
+    for photo in photos:
+        maps, _, logits = forward(source, photo)
+        assert np.abs(classifier.heat_map(photo) - grad_cam(maps, logits)).max() <= 1e-4, photo
 
 
 def test_familiarity_is_the_measure_of_torchs_features(source: SourceModel, file: Path, drawn_photos: Path) -> None:

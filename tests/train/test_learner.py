@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from fastai.vision.all import Learner, Normalize, error_rate, load_learner, vision_learner
 from safetensors.torch import load_file, save_file
@@ -128,3 +129,20 @@ def test_weights_and_teachers_from_a_package_are_named_by_their_sha256(
     )
     save(learn, taught, weights, {}, tmp_path)
     assert json.loads((tmp_path / "recipe.json").read_text())["teacher"] == named["weights"]
+
+
+def test_timms_networks_take_weights_from_a_file_too(drawn_photos: Path, tmp_path: Path) -> None:
+    recipe = replace(SMALL, arch="resnet10t")
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, recipe)
+    seed_everything(1)
+    state = timm.create_model("resnet10t").state_dict()
+    save_file(
+        {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, tmp_path / "body.safetensors"
+    )
+    learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "body.safetensors")
+    found = learn.model[0].model.state_dict()
+    assert all(torch.equal(found[name], state[name]) for name in found)
+    assert any(isinstance(f, Normalize) for f in learn.dls.after_batch.fs) and learn.opt.frozen_idx == 1
+    save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match=r"other.safetensors: not weights for resnet10t: lacks conv1.0.weight"):
+        make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "other.safetensors")
