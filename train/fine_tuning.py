@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from fastai.callback.training import BnFreeze
 from fastai.vision.all import Callback, Learner, MixUp
 
 from .callbacks import AverageWeights, KeepBest, KeepEarly, ProgressiveResizing, StopOnInterrupt, precision_callbacks
@@ -46,6 +47,8 @@ def _callbacks(recipe: Recipe) -> list[Callback]:
         chosen.append(MixUp(recipe.mixup))
     if recipe.keep_early:
         chosen.append(KeepEarly())
+    if recipe.freeze_norms:
+        chosen.append(BnFreeze())
     if recipe.small_size:
         chosen.append(ProgressiveResizing(recipe.small_size, recipe.train_size or recipe.size))
     if recipe.average:

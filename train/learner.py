@@ -44,7 +44,9 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
         from_file = _timms_weights(recipe.arch, weights)
     loss = CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing) if recipe.label_smoothing else None
     try:
-        learn = vision_learner(dls, arch, metrics=error_rate, loss_func=loss, **from_file)
+        learn = vision_learner(
+            dls, arch, metrics=error_rate, loss_func=loss, train_bn=not recipe.freeze_norms, **from_file
+        )
     except TrainingError:
         raise
     except Exception as error:  # timm's unknown name, torch.hub's and huggingface's network errors
@@ -53,6 +55,8 @@ def make_learner(dls: ImageDataLoaders, recipe: Recipe, weights: Path | None = N
     if recipe.linear:
         learn.model[1] = linear_head(learn.model[1], dls.c).to(dls.device)
         learn.opt = None  # vision_learner made one for the head that is gone
+    if recipe.keep_head and weights is not None:
+        _load_head(learn, weights)
     learn.arch = (
         torchvision_arch or recipe.arch
     )  # in place of the partial function, which cannot be unpickled elsewhere

@@ -42,6 +42,7 @@ class Recipe:
     teacher_labels: float = 0.0  # weight of the label that a linear layer on the teacher's features gives each crop
     keep_early: bool = False  # freeze a ResNet's stem and layer1, which saves a quarter of each step
     keep_head: bool = False  # with --weights of a run: start from its head as well as its body
+    freeze_norms: bool = False  # while the body is frozen, so are its batch norms, which fastai otherwise trains
     linear: bool = False  # train one linear layer on the body's pooled features, and nothing else
     weight_decay: float = 0.0  # of that linear layer; 0 takes the best of several on the validation photos
     calibrate: bool = False  # divide the last layer by a temperature fitted on the validation photos

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from train.artifacts import save
+from train.checkpoint import Checkpoint
 from train.data import dataloaders, find_photos
 from train.efficientnet_lite import load_network
 from train.errors import TrainingError
-from train.fine_tuning import seed_everything
+from train.fine_tuning import fine_tune, seed_everything
 from train.learner import make_learner
 from train.split import random_split
 
@@ -88,6 +89,8 @@ def test_weights_of_another_architecture_are_an_error(drawn_photos: Path, tmp_pa
 
 def test_a_runs_head_is_kept_only_if_the_recipe_says_so(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     first = learner(drawn_photos, weights)
+    with torch.no_grad():  # random_split seeds torch, so that a new head can equal another new one
+        first.model[1][-1].weight.add_(1)
     save_file(first.model.state_dict(), tmp_path / "model.safetensors")
     split = random_split(find_photos(drawn_photos, "species"), drawn_photos, SMALL)
     for keep in (True, False):
@@ -146,3 +149,16 @@ def test_timms_networks_take_weights_from_a_file_too(drawn_photos: Path, tmp_pat
     save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(TrainingError, match=r"other.safetensors: not weights for resnet10t: lacks conv1.0.weight"):
         make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "other.safetensors")
+
+
+def test_frozen_norms_are_those_of_the_starting_weights(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
+    """A run of the head alone leaves every value of the body as it was; without ``freeze_norms``, fastai trains its norms."""
+    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, SMALL)
+    for frozen in (True, False):
+        recipe = replace(SMALL, epochs=0, freeze_norms=frozen)
+        learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe, weights)
+        before = {name: value.clone() for name, value in learn.model[0].state_dict().items()}
+        with learn.no_bar(), learn.no_logging():
+            fine_tune(learn, recipe, Checkpoint(tmp_path / f"{frozen}.pth", False))
+        after = learn.model[0].state_dict()
+        assert all(torch.equal(after[name], value) for name, value in before.items()) is frozen
