@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import torchvision
 from fastai.vision.all import CrossEntropyLossFlat, ImageDataLoaders, Learner, error_rate, model_meta, vision_learner
@@ -75,6 +74,10 @@ def _load_head(learn: Learner, weights: Path) -> None:
 
 def _timms_weights(name: str, weights: Path) -> dict[str, Any]:
     """The argument with which timm reads the weights of a network from a file instead of downloading them."""
+    try:
+        import timm
+    except ImportError as error:
+        raise TrainingError(f"--arch {name}: {error} (pip install timm)") from error
     if not timm.is_model(name):
         raise TrainingError(
             f"--weights: {name} is neither torchvision's nor timm's (omit --weights, or use another --arch)"
