@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from petinfer.session.opening import model_path, session_options
 from .question import HELP
 
 _KERNEL = "_kernel_time"
-_FEWEST = 0.01  # of the whole time: rarer operators are summed up
+_LEAST = 0.01  # of the whole time: operators that take less are summed up
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,22 @@ class Operator:
 
 
 @click.command(context_settings=HELP)
-@click.option("--model", help="A model file, or lite. [default: the bundled model]")
+@click.option("--model", help="A model file, or lite. Default: the bundled model.")
 @click.option("--threads", type=click.IntRange(2), default=2, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True)
 def main(model: str | None, threads: int, runs: int) -> None:
     """Print the median time of each kind of operator in a run, with one thread and with several."""
     path = model_path(model)
     alone, together = (profile(path, count, runs) for count in (1, threads))
-    total = sum(each.microseconds for each in alone.values())
+    total = _sum(alone.values())
     click.echo(f"{processor_name()}, {path.name}")
     click.echo(_line("microseconds", "number", "1 thread", f"{threads} threads", "speed-up"))
-    small = [name for name, each in alone.items() if each.microseconds < _FEWEST * total]
+    small = [name for name, each in alone.items() if each.microseconds < _LEAST * total.microseconds]
     for name, each in sorted(alone.items(), key=lambda item: -item[1].microseconds):
         if name not in small:
             click.echo(_compared(name, each, together[name]))
-    for title, names in (("others", small), ("all", [*alone])):
-        click.echo(_compared(title, _sum(alone, names), _sum(together, names)))
+    click.echo(_compared("others", *(_sum(found[name] for name in small) for found in (alone, together))))
+    click.echo(_compared("all", total, _sum(together.values())))
 
 
 def profile(path: Path, threads: int, runs: int) -> dict[str, Operator]:
@@ -76,8 +77,8 @@ def profile(path: Path, threads: int, runs: int) -> dict[str, Operator]:
     return {kind: Operator(len(times), sum(times)) for kind, times in kinds.items()}
 
 
-def _sum(found: dict[str, Operator], names: list[str]) -> Operator:
-    chosen = [found[name] for name in names]
+def _sum(found: Iterable[Operator]) -> Operator:
+    chosen = list(found)
     return Operator(sum(each.operations for each in chosen), sum(each.microseconds for each in chosen))
 
 

