@@ -8,8 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 from examples.asyncio_classifier import AsyncClassifier
 from petinfer import Classifier, PhotoError
 
