@@ -1,8 +1,8 @@
 """Familiarity: how close a photo's features are to those of the training photos, as a few nodes of the graph.
 
-The measure is the Mahalanobis distance of the features, scaled to length 1, under a Gaussian with a full covariance in the
-directions of the largest variance and one variance in all others (probabilistic PCA; M. E. Tipping and C. M. Bishop, 1999).
-Photos of other things lie in the other directions. With some of them, a logistic regression of the training photos against
+The measure is the distance to the second nearest training photo, of features scaled to length 1 (nearest neighbours:
+arXiv 2204.06507). What lies outside the directions of the largest variance is compared with the photos' mean alone, so that
+the file keeps a few numbers of each photo. With photos of other things, a logistic regression of the training photos against
 them is added, which costs nothing more on the device. docs/familiarity.md has figures.
 """
 
@@ -23,19 +23,25 @@ from onnxruntime import InferenceSession
 Array = NDArray[np.float64]
 
 FEWEST = 100  # photos to fit on, and as many others to scale on
-_RANK = 64
+_DIRECTIONS = 64  # in which photos are compared
+_MOST_KNOWN = 2048  # training photos that the file keeps
+_NEAREST = 2  # the second: a single photo may be an odd one
 _INVERSE_PENALTY = 9.0  # of the regression on unit features; a tenth and ten times this gave the same within noise
 _SHORTEST = 1e-6  # length of features: those that are all zero cannot be scaled to 1
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Closeness of features ``x`` of length 1: the sum of the squares of ``x @ matrix + offset``, and ``x @ linear``."""
+    """Closeness of features ``x`` of length 1: minus the squared distance of ``x @ matrix + offset`` to the second nearest
+    training photo's, up to a constant, and ``x @ linear``.
+    """
 
     matrix: Array
     """[features, directions]"""
     offset: Array
     """[directions]"""
+    known: Array
+    """Of training photos, [photos, directions]."""
     linear: Array
     """[features]"""
     photos: int
@@ -43,28 +49,33 @@ class Measure:
     others: int = 0
     """On how many photos of other things."""
 
-    def __call__(self, features: Array) -> Array:
+    def __call__(self, features: Array, nearest: int = _NEAREST) -> Array:
         """Closeness, [photos], of features [photos, features] of any length."""
         unit = _unit(features)
-        return np.asarray(np.square(unit @ self.matrix + self.offset).sum(1) + unit @ self.linear)
+        near = (unit @ self.matrix + self.offset) @ (2 * self.known.T) - np.square(self.known).sum(1)
+        return np.asarray(np.partition(near, -nearest, axis=1)[:, -nearest] + unit @ self.linear)
 
 
 def fit(features: Array, others: Array | None = None) -> Measure:
     """The measure for the features of training photos, [photos, features], and of photos of other things, if there are any.
 
-    Of the squared distance, ``|c|² / rest - sum(z² · (1 / rest - 1 / variance))``, with ``c`` the unit features less their
-    mean and ``z`` their coordinates, all but constants are kept, with the sign turned.
+    With ``c`` the unit features less their mean, ``z`` their coordinates in the directions and ``k`` those of a training photo,
+    the squared distance is ``|z - k|² + |c|² - |z|²``, so ``|c|² - 2 z · k + |k|²``; ``|c|²`` is linear in the unit features.
     """
     unit = _unit(features)
     mean = unit.mean(0)
-    _, singular, directions = np.linalg.svd(unit - mean, full_matrices=False)
-    variances = np.square(singular) / len(features)
-    rank = min(_RANK, len(features) // 4, len(mean) // 4)
-    rest = variances[rank:].sum() / (len(mean) - rank)
-    weights = np.sqrt(1 / rest - 1 / variances[:rank])
-    matrix = directions[:rank].T * weights
-    measure = Measure(matrix, -mean @ matrix, 2 * mean / rest, len(features))
+    directions = min(_DIRECTIONS, len(features) // 4, len(mean) // 4)
+    matrix = np.linalg.svd(unit - mean, full_matrices=False)[2][:directions].T
+    offset = -mean @ matrix
+    kept = _kept(features)
+    measure = Measure(matrix, offset, unit[kept] @ matrix + offset, 2 * mean, len(features))
     return measure if others is None else _away_from(others, features, measure)
+
+
+def _kept(features: Array) -> NDArray[np.intp]:
+    """The photos that the file keeps, evenly spaced."""
+    number = min(len(features), _MOST_KNOWN)
+    return np.arange(number) * len(features) // number
 
 
 def _away_from(others: Array, features: Array, measure: Measure) -> Measure:
@@ -77,7 +88,8 @@ def _away_from(others: Array, features: Array, measure: Measure) -> Measure:
     labels = np.repeat([1, 0], [len(features), len(others)])
     regression = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
     direction = regression.fit(_unit(np.concatenate([features, others])), labels).coef_[0]
-    factor = measure(features).std() / max((_unit(features) @ direction).std(), 1e-12)
+    closeness = measure(features[_kept(features)], _NEAREST + 1)  # a photo that is kept is its own nearest
+    factor = closeness.std() / max((_unit(features) @ direction).std(), 1e-12)
     return replace(measure, linear=measure.linear + factor * direction, others=len(others))
 
 
@@ -104,29 +116,36 @@ def add_familiarity(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto
         "familiarity_shortest": np.array(_SHORTEST),
         "familiarity_matrix": measure.matrix,
         "familiarity_offset": measure.offset,
+        "familiarity_known": 2 * measure.known.T,
+        "familiarity_lengths": -np.square(measure.known).sum(1),
+        "familiarity_count": np.array([_NEAREST]),
         "familiarity_linear": measure.linear,
         "familiarity_scale": np.array(1.0),
         "familiarity_shift": np.array(0.0),
         "familiarity_axes": np.array([1]),
     }
     for name, value in values.items():
-        kind = np.int64 if name == "familiarity_axes" else np.float32
+        kind = np.int64 if value.dtype.kind == "i" else np.float32
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(kind), name))
     nodes: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
         ("ReduceL2", ("features", "axes"), "length", {"keepdims": 1}),
         ("Max", ("length", "shortest"), "divisor", {}),
         ("Div", ("features", "divisor"), "unit", {}),
         ("Gemm", ("unit", "matrix", "offset"), "coordinates", {}),
-        ("ReduceSumSquare", ("coordinates", "axes"), "squares", {"keepdims": 0}),
+        ("Gemm", ("coordinates", "known", "lengths"), "near", {}),
+        ("TopK", ("near", "count"), "nearest", {"axis": 1}),
+        ("ReduceMin", ("nearest", "axes"), "nearness", {"keepdims": 0}),
         ("MatMul", ("unit", "linear"), "products", {}),
-        ("Add", ("squares", "products"), "closeness", {}),
+        ("Add", ("nearness", "products"), "closeness", {}),
         ("Mul", ("closeness", "scale"), "scaled", {}),
         ("Add", ("scaled", "shift"), "familiarity", {}),
     )
     for operator, inputs, output, attributes in nodes:
         names = [each if each == "features" else f"familiarity_{each}" for each in inputs]
-        result = output if output == "familiarity" else f"familiarity_{output}"
-        model.graph.node.append(helper.make_node(operator, names, [result], f"familiarity_{output}_node", **attributes))
+        results = [output if output == "familiarity" else f"familiarity_{output}"]
+        if operator == "TopK":
+            results.append("familiarity_places")
+        model.graph.node.append(helper.make_node(operator, names, results, f"familiarity_{output}_node", **attributes))
     batch = model.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
     model.graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, [batch]))
     return model
