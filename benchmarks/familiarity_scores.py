@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from export.onnx_file.familiarity import Array, fit
 from export.parity.compare import file_outputs
@@ -25,7 +26,6 @@ from .familiarity import limit_for
 from .question import HELP
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_NEIGHBOUR = 10
 _PRINCIPAL = 64  # directions of the Mahalanobis distance and of ViM's principal space
 
 Score = Callable[["Outputs"], Array]
@@ -70,24 +70,23 @@ def scores(trained: Outputs, unfamiliar: Outputs | None = None) -> dict[str, Sco
         trained: of training photos.
         unfamiliar: of photos of other things; without them, the scores that need them are left out.
     """
-    closeness = fit(trained.features)
     found: dict[str, Score] = {
         "largest logit": lambda of: of.logits.max(1),
         "energy (arXiv 2010.03759)": _energy,
         "margin between the two largest logits": _margin,
         "length of the features": lambda of: np.linalg.norm(of.features, axis=1),
-        "tenth nearest neighbour (arXiv 2204.06507)": _nearest(trained.features),
         "ViM (arXiv 2203.10807)": _vim(trained),
         "Mahalanobis distance (arXiv 1807.03888)": _mahalanobis(trained.features),
-        "nearest neighbours, as in the file": lambda of: closeness(of.features),
+        "second nearest neighbour (arXiv 2204.06507)": _nearest(trained.features, 2),
+        "tenth nearest neighbour": _nearest(trained.features, 10),
     }
-    if unfamiliar is not None:
-        both = fit(trained.features, unfamiliar.features)
-        regression: Score = lambda of: both(of.features) - closeness(of.features)  # noqa: E731
-        found["regression against other things"] = regression
-        found["neighbours and regression, as in the file"] = lambda of: both(of.features)
-    last = list(found)[-1]
-    found[f"{last}, and margin"] = _sum(found[last], _margin, trained)
+    if unfamiliar is None:
+        name, measure = "neighbours and Mahalanobis distance", fit(trained.features)
+    else:
+        found["regression against other things"] = _regression(trained.features, unfamiliar.features)
+        name, measure = "neighbours and regression", fit(trained.features, unfamiliar.features)
+    chosen = found[f"{name}, as in a file"] = lambda of: measure(of.features)
+    found["… and margin"] = _sum(chosen, _margin, trained)
     return found
 
 
@@ -110,10 +109,18 @@ def _unit(features: Array) -> Array:
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
-def _nearest(trained: Array) -> Score:
-    """Minus the squared distance of unit features to the tenth nearest of the training photos'."""
+def _nearest(trained: Array, number: int) -> Score:
+    """Minus the squared distance of unit features to the nearest of the training photos', by number."""
     known = _unit(trained)
-    return lambda of: 2 * np.partition(_unit(of.features) @ known.T, -_NEIGHBOUR, axis=1)[:, -_NEIGHBOUR] - 2
+    return lambda of: 2 * np.partition(_unit(of.features) @ known.T, -number, axis=1)[:, -number] - 2
+
+
+def _regression(trained: Array, unfamiliar: Array) -> Score:
+    """The logit of a training photo against one of other things, on unit features."""
+    labels = np.repeat([1, 0], [len(trained), len(unfamiliar)])
+    regression = LogisticRegression(C=9.0, class_weight="balanced", max_iter=1000)
+    direction = regression.fit(_unit(np.concatenate([trained, unfamiliar])), labels).coef_[0]
+    return lambda of: _unit(of.features) @ direction
 
 
 def _mahalanobis(trained: Array) -> Score:

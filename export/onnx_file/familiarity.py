@@ -2,8 +2,13 @@
 
 The measure is the distance to the second nearest training photo, of features scaled to length 1 (nearest neighbours:
 arXiv 2204.06507). What lies outside the directions of the largest variance is compared with the photos' mean alone, so that
-the file keeps a few numbers of each photo. With photos of other things, a logistic regression of the training photos against
-them is added, which costs nothing more on the device. docs/familiarity.md has figures.
+the file keeps a few numbers of each photo. To it is added, with the same standard deviation:
+
+- with photos of other things, a logistic regression of the training photos against them;
+- without them, the Mahalanobis distance under a Gaussian with a variance for each direction and one for all others
+  (probabilistic PCA; M. E. Tipping and C. M. Bishop, 1999), which is better where training photos are few.
+
+docs/familiarity.md has figures.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 
 Array = NDArray[np.float64]
+Node = tuple[str, tuple[str, ...], str, dict[str, Any]]
 
 FEWEST = 100  # photos to fit on, and as many others to scale on
 _DIRECTIONS = 64  # in which photos are compared
@@ -33,7 +39,7 @@ _SHORTEST = 1e-6  # length of features: those that are all zero cannot be scaled
 @dataclass(frozen=True)
 class Measure:
     """Closeness of features ``x`` of length 1: minus the squared distance of ``x @ matrix + offset`` to the second nearest
-    training photo's, up to a constant, and ``x @ linear``.
+    training photo's, up to a constant, ``x @ linear``, and the squares of the coordinates times ``scales``.
     """
 
     matrix: Array
@@ -44,6 +50,8 @@ class Measure:
     """Of training photos, [photos, directions]."""
     linear: Array
     """[features]"""
+    scales: Array | None
+    """[directions], or None for zeros."""
     photos: int
     """How many it was fitted on."""
     others: int = 0
@@ -52,8 +60,10 @@ class Measure:
     def __call__(self, features: Array, nearest: int = _NEAREST) -> Array:
         """Closeness, [photos], of features [photos, features] of any length."""
         unit = _unit(features)
-        near = (unit @ self.matrix + self.offset) @ (2 * self.known.T) - np.square(self.known).sum(1)
-        return np.asarray(np.partition(near, -nearest, axis=1)[:, -nearest] + unit @ self.linear)
+        coordinates = unit @ self.matrix + self.offset
+        near = coordinates @ (2 * self.known.T) - np.square(self.known).sum(1)
+        closeness: Array = np.partition(near, -nearest, axis=1)[:, -nearest] + unit @ self.linear
+        return closeness if self.scales is None else closeness + np.square(coordinates * self.scales).sum(1)
 
 
 def fit(features: Array, others: Array | None = None) -> Measure:
@@ -64,12 +74,32 @@ def fit(features: Array, others: Array | None = None) -> Measure:
     """
     unit = _unit(features)
     mean = unit.mean(0)
-    directions = min(_DIRECTIONS, len(features) // 4, len(mean) // 4)
-    matrix = np.linalg.svd(unit - mean, full_matrices=False)[2][:directions].T
+    _, singular, directions = np.linalg.svd(unit - mean, full_matrices=False)
+    variances = np.square(singular) / len(features)
+    matrix = directions[: min(_DIRECTIONS, len(features) // 4, len(mean) // 4)].T
     offset = -mean @ matrix
     kept = _kept(features)
-    measure = Measure(matrix, offset, unit[kept] @ matrix + offset, 2 * mean, len(features))
-    return measure if others is None else _away_from(others, features, measure)
+    measure = Measure(matrix, offset, unit[kept] @ matrix + offset, 2 * mean, None, len(features))
+    deviation = measure(features[kept], _NEAREST + 1).std()  # a photo that is kept is its own nearest
+    if others is None:
+        return _with_gaussian(measure, features, variances, deviation)
+    return _away_from(others, measure, features, deviation)
+
+
+def _with_gaussian(measure: Measure, features: Array, variances: Array, deviation: float) -> Measure:
+    """The measure, and the Mahalanobis distance, with the standard deviation given.
+
+    Of the squared distance, ``|c|² / rest - sum(z² · (1 / rest - 1 / variance))``, all but constants are kept, with the sign
+    turned.
+    """
+    directions = measure.matrix.shape[1]
+    rest = variances[directions:].sum() / (len(measure.linear) - directions)
+    scales = np.sqrt(1 / rest - 1 / variances[:directions])
+    linear = measure.linear / rest
+    unit = _unit(features)
+    distances = np.square((unit @ measure.matrix + measure.offset) * scales).sum(1) + unit @ linear
+    factor = deviation / max(distances.std(), 1e-12)
+    return replace(measure, linear=measure.linear + factor * linear, scales=np.sqrt(factor) * scales)
 
 
 def _kept(features: Array) -> NDArray[np.intp]:
@@ -78,8 +108,8 @@ def _kept(features: Array) -> NDArray[np.intp]:
     return np.arange(number) * len(features) // number
 
 
-def _away_from(others: Array, features: Array, measure: Measure) -> Measure:
-    """The measure, and the logit of a training photo against one of other things: both with the same standard deviation.
+def _away_from(others: Array, measure: Measure, features: Array, deviation: float) -> Measure:
+    """The measure, and the logit of a training photo against one of other things, with the standard deviation given.
 
     The logit is linear in the unit features, as one part of the measure is, so it needs no more nodes.
     """
@@ -88,8 +118,7 @@ def _away_from(others: Array, features: Array, measure: Measure) -> Measure:
     labels = np.repeat([1, 0], [len(features), len(others)])
     regression = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
     direction = regression.fit(_unit(np.concatenate([features, others])), labels).coef_[0]
-    closeness = measure(features[_kept(features)], _NEAREST + 1)  # a photo that is kept is its own nearest
-    factor = closeness.std() / max((_unit(features) @ direction).std(), 1e-12)
+    factor = deviation / max((_unit(features) @ direction).std(), 1e-12)
     return replace(measure, linear=measure.linear + factor * direction, others=len(others))
 
 
@@ -124,10 +153,18 @@ def add_familiarity(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto
         "familiarity_shift": np.array(0.0),
         "familiarity_axes": np.array([1]),
     }
+    squares: tuple[Node, ...] = ()
+    if measure.scales is not None:
+        values["familiarity_scales"] = measure.scales
+        squares = (
+            ("Mul", ("coordinates", "scales"), "scaled_coordinates", {}),
+            ("ReduceSumSquare", ("scaled_coordinates", "axes"), "squares", {"keepdims": 0}),
+            ("Add", ("products", "squares"), "sum", {}),
+        )
     for name, value in values.items():
         kind = np.int64 if value.dtype.kind == "i" else np.float32
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(kind), name))
-    nodes: tuple[tuple[str, tuple[str, ...], str, dict[str, Any]], ...] = (
+    nodes: tuple[Node, ...] = (
         ("ReduceL2", ("features", "axes"), "length", {"keepdims": 1}),
         ("Max", ("length", "shortest"), "divisor", {}),
         ("Div", ("features", "divisor"), "unit", {}),
@@ -136,7 +173,8 @@ def add_familiarity(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto
         ("TopK", ("near", "count"), "nearest", {"axis": 1}),
         ("ReduceMin", ("nearest", "axes"), "nearness", {"keepdims": 0}),
         ("MatMul", ("unit", "linear"), "products", {}),
-        ("Add", ("nearness", "products"), "closeness", {}),
+        *squares,
+        ("Add", ("nearness", "sum" if squares else "products"), "closeness", {}),
         ("Mul", ("closeness", "scale"), "scaled", {}),
         ("Add", ("scaled", "shift"), "familiarity", {}),
     )

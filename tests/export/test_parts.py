@@ -177,7 +177,7 @@ def test_a_limit_of_coverage_is_rounded_down() -> None:
 
 def test_the_table_counts_who_is_answered_and_who_is_wrong() -> None:
     familiarity, wrong = np.arange(100.0), np.arange(100) < 10
-    measure = Measure(np.zeros((4, 1)), np.zeros(1), np.zeros((7, 1)), np.zeros(4), photos=7, others=3)
+    measure = Measure(np.zeros((4, 1)), np.zeros(1), np.zeros((7, 1)), np.zeros(4), None, photos=7, others=3)
     described = describe(Measured(familiarity, wrong, np.array([0.0, 5.0, 9.0, 50.0])), measure)
     assert (described.photos, described.held_back, described.others) == (7, 100, 3)
     row = described.table[0]
@@ -191,17 +191,28 @@ def test_the_table_counts_who_is_answered_and_who_is_wrong() -> None:
     assert row["others_answered"]["share"] == 0.5
 
 
-def test_the_measure_is_the_distance_to_the_second_nearest_training_photo() -> None:
+def test_the_measure_is_the_distance_to_the_second_nearest_training_photo_and_to_the_gaussian() -> None:
     """Of unit features, in the ten largest of 40 directions; what is outside them is the distance to the mean."""
     random = np.random.default_rng(0)
     training, photos = (random.normal(np.arange(40), 3, (number, 40)) for number in (200, 30))
     unit, known = (each / np.linalg.norm(each, axis=1)[:, None] for each in (photos, training))
-    largest = np.linalg.eigh(np.cov(known.T))[1][:, -10:]
     mean = known.mean(0)
-    places, outside = (unit - mean) @ largest, (unit - mean) @ (np.eye(40) - largest @ largest.T)
-    squares = np.square(places[:, None] - (known - mean) @ largest).sum(2) + np.square(outside).sum(1)[:, None]
-    expected = 1 + mean @ mean - np.sort(squares, axis=1)[:, 1]
-    assert fit(training)(photos) == pytest.approx(expected)
+    variances, directions = np.linalg.eigh(np.cov(known.T, bias=True))
+    largest = directions[:, -10:]
+
+    def distances(features: NDArray[np.float64], nearest: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        places = (features - mean) @ largest
+        outside = np.square(features - mean).sum(1) - np.square(places).sum(1)
+        squares = np.square(places[:, None] - (known - mean) @ largest).sum(2) + outside[:, None]
+        gaussian = (np.square(places) / variances[-10:]).sum(1) + outside / variances[:-10].mean()
+        return np.sort(squares, axis=1)[:, nearest - 1], gaussian
+
+    nearest, gaussian = distances(unit, 2)
+    of_training = distances(known, 3)  # each is its own nearest
+    ratio = of_training[0].std() / of_training[1].std()
+    expected = -nearest - ratio * gaussian
+    found = fit(training)(photos)
+    assert found - found.mean() == pytest.approx(expected - expected.mean())
 
 
 def test_a_file_keeps_at_most_2048_photos_evenly_spaced() -> None:
@@ -213,7 +224,7 @@ def test_a_file_keeps_at_most_2048_photos_evenly_spaced() -> None:
 
 
 def test_photos_of_other_things_move_the_measure_away_from_them() -> None:
-    """They lie where the training photos vary most, so the training photos alone cannot exclude them."""
+    """They lie where the training photos vary most, so the training photos alone cannot exclude them all."""
     random = np.random.default_rng(0)
 
     def features(photos: int, first: float) -> NDArray[np.float64]:
