@@ -14,9 +14,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
-from export.onnx_file.familiarity import Array, fit
+from export.onnx_file.familiarity import Array, direction_from, fit, unit_length
 from export.parity.compare import file_outputs
 from export.photos import photos_below
 from export.progress import progress_bar
@@ -105,31 +104,25 @@ def _sum(one: Score, other: Score, trained: Outputs) -> Score:
     return lambda of: one(of) / scales[0] + other(of) / scales[1]
 
 
-def _unit(features: Array) -> Array:
-    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
-
-
 def _nearest(trained: Array, number: int) -> Score:
     """Minus the squared distance of unit features to the nearest of the training photos', by number."""
-    known = _unit(trained)
-    return lambda of: 2 * np.partition(_unit(of.features) @ known.T, -number, axis=1)[:, -number] - 2
+    known = unit_length(trained)
+    return lambda of: 2 * np.partition(unit_length(of.features) @ known.T, -number, axis=1)[:, -number] - 2
 
 
 def _regression(trained: Array, unfamiliar: Array) -> Score:
     """The logit of a training photo against one of other things, on unit features."""
-    labels = np.repeat([1, 0], [len(trained), len(unfamiliar)])
-    regression = LogisticRegression(C=9.0, class_weight="balanced", max_iter=1000)
-    direction = regression.fit(_unit(np.concatenate([trained, unfamiliar])), labels).coef_[0]
-    return lambda of: _unit(of.features) @ direction
+    direction = direction_from(unfamiliar, trained)
+    return lambda of: unit_length(of.features) @ direction
 
 
 def _mahalanobis(trained: Array) -> Score:
     """Of unit features: each principal direction has its variance, and all others have one (probabilistic PCA)."""
-    mean, variances, principal = _principal(_unit(trained))
-    rest = (np.square(_unit(trained) - mean).sum(1).mean() - variances.sum()) / (len(mean) - len(variances))
+    mean, variances, principal = _principal(unit_length(trained))
+    rest = (np.square(unit_length(trained) - mean).sum(1).mean() - variances.sum()) / (len(mean) - len(variances))
 
     def score(of: Outputs) -> Array:
-        centred = _unit(of.features) - mean
+        centred = unit_length(of.features) - mean
         squares = np.square(centred @ principal.T)
         outside = np.square(centred).sum(1) - squares.sum(1)
         return np.asarray(-(squares / variances).sum(1) - outside / rest)

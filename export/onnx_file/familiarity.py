@@ -59,7 +59,7 @@ class Measure:
 
     def __call__(self, features: Array, nearest: int = _NEAREST) -> Array:
         """Closeness, [photos], of features [photos, features] of any length."""
-        unit = _unit(features)
+        unit = unit_length(features)
         coordinates = unit @ self.matrix + self.offset
         near = coordinates @ (2 * self.known.T) - np.square(self.known).sum(1)
         closeness: Array = np.partition(near, -nearest, axis=1)[:, -nearest] + unit @ self.linear
@@ -72,7 +72,7 @@ def fit(features: Array, others: Array | None = None) -> Measure:
     With ``c`` the unit features less their mean, ``z`` their coordinates in the directions and ``k`` those of a training photo,
     the squared distance is ``|z - k|² + |c|² - |z|²``, so ``|c|² - 2 z · k + |k|²``; ``|c|²`` is linear in the unit features.
     """
-    unit = _unit(features)
+    unit = unit_length(features)
     mean = unit.mean(0)
     _, singular, directions = np.linalg.svd(unit - mean, full_matrices=False)
     variances = np.square(singular) / len(features)
@@ -96,7 +96,7 @@ def _with_gaussian(measure: Measure, features: Array, variances: Array, deviatio
     rest = variances[directions:].sum() / (len(measure.linear) - directions)
     scales = np.sqrt(1 / rest - 1 / variances[:directions])
     linear = measure.linear / rest
-    unit = _unit(features)
+    unit = unit_length(features)
     distances = np.square((unit @ measure.matrix + measure.offset) * scales).sum(1) + unit @ linear
     factor = deviation / max(distances.std(), 1e-12)
     return replace(measure, linear=measure.linear + factor * linear, scales=np.sqrt(factor) * scales)
@@ -113,16 +113,23 @@ def _away_from(others: Array, measure: Measure, features: Array, deviation: floa
 
     The logit is linear in the unit features, as one part of the measure is, so it needs no more nodes.
     """
+    direction = direction_from(others, features)
+    factor = deviation / max((unit_length(features) @ direction).std(), 1e-12)
+    return replace(measure, linear=measure.linear + factor * direction, others=len(others))
+
+
+def direction_from(others: Array, features: Array) -> Array:
+    """[features]: its product with unit features is, up to a constant, the logit of a training photo against another thing."""
     from sklearn.linear_model import LogisticRegression
 
     labels = np.repeat([1, 0], [len(features), len(others)])
     regression = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
-    direction = regression.fit(_unit(np.concatenate([features, others])), labels).coef_[0]
-    factor = deviation / max((_unit(features) @ direction).std(), 1e-12)
-    return replace(measure, linear=measure.linear + factor * direction, others=len(others))
+    direction: Array = regression.fit(unit_length(np.concatenate([features, others])), labels).coef_[0]
+    return direction
 
 
-def _unit(features: Array) -> Array:
+def unit_length(features: Array) -> Array:
+    """The features, [photos, features], scaled to length 1."""
     unit: Array = features / np.linalg.norm(features, axis=1, keepdims=True).clip(min=_SHORTEST)
     return unit
 

@@ -237,6 +237,9 @@ def test_photos_of_other_things_move_the_measure_away_from_them() -> None:
     for measure in (fit(training), fit(training, unfamiliar)):
         accepted.append(np.mean(measure(others) >= np.quantile(measure(held_back), 0.1)))
     assert accepted[0] > 0.4 and accepted[1] < accepted[0] / 2
+    unfamiliar, others = features(400, 4), features(400, 4)
+    measure = fit(training, unfamiliar)
+    assert np.mean(measure(others) >= np.quantile(measure(held_back), 0.1)) < 0.05
     assert (measure.photos, measure.others) == (400, 400)
 
 
