@@ -192,13 +192,13 @@ class Classifier:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        return self._input(photo).pixels
+        return self._input(photo, self.threads).pixels
 
-    def _input(self, photo: Photo) -> _Input:
+    def _input(self, photo: Photo, threads: int = 1) -> _Input:
         name, limits = image.name_of(photo), (self.min_decode_size, self.max_bytes, self.max_pixels)
         decoded = image.decode(photo, *limits)
         converted = image.convert(decoded, self.orientation, self.spec.mode, name)
-        return _Input(image.fit(converted, self.spec.resize, name), image.note_on(decoded))
+        return _Input(image.fit(converted, self.spec.resize, name, threads), image.note_on(decoded))
 
     def run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The model's probabilities and logits, each float32 [batch, classes]: its `outputs` of these names."""
@@ -260,7 +260,7 @@ class Classifier:
 
     def predict(self, photo: Photo) -> Prediction:
         """Classify one photo, of any type that `pixels` accepts. Raises `PhotoError` if it cannot be read."""
-        pixels, note = self._input(photo)
+        pixels, note = self._input(photo, self.threads)
         return replace(self.predict_pixels(pixels[np.newaxis])[0], note=note)
 
     def predict_batch(self, photos: Iterable[Photo]) -> list[Prediction]:

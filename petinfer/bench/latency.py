@@ -94,7 +94,7 @@ def _query(classifier: Classifier, photo: bytes) -> tuple[float, ...]:
     start = time.perf_counter()
     decoded = image.read(photo, classifier.orientation, classifier.min_decode_size, mode=classifier.spec.mode)
     read = time.perf_counter()
-    pixels = image.fit(decoded, classifier.spec.resize, "photo")[np.newaxis]
+    pixels = image.fit(decoded, classifier.spec.resize, "photo", classifier.threads)[np.newaxis]
     resized = time.perf_counter()
     classifier.predict_pixels(pixels)
     end = time.perf_counter()

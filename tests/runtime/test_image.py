@@ -52,6 +52,23 @@ def test_squish_ignores_the_shape() -> None:
     assert resize(image, Resize(32, 64, "squish", resample="bicubic")).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic", "box", "hamming", "lanczos", "nearest"])
+@pytest.mark.parametrize("size", [(1500, 1201), (1201, 1500), (5000, 300)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_large_photo_is_resized_in_strips_to_the_pixels_of_one_call(
+    mode: str, size: tuple[int, int], resample: str
+) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).convert(mode)
+    filter_ = Image.Resampling[resample.upper()]
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    cropped = image.crop((left, top, left + side, top + side)).resize((160, 160), filter_)
+    squished = image.resize((97, 160), filter_)
+    for threads in (1, 2, 3):
+        assert resize(image, Resize(160, 160, "crop", resample=resample), threads).tobytes() == cropped.tobytes()
+        assert resize(image, Resize(160, 97, "squish", resample=resample), threads).tobytes() == squished.tobytes()
+
+
 def test_padding_with_zeros_centres_the_photo() -> None:
     found = np.asarray(resize(gradient(200, 100), Resize(100, 100, "pad", "zeros")))
     assert not found[:24].any() and not found[-24:].any() and found[26:-26].any()
