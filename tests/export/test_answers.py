@@ -35,4 +35,4 @@ def test_the_export_reports_the_distance(exported: Path) -> None:
 
 def test_int8_stays_close(exported: Path) -> None:
     parity = json.loads((exported / "parity.json").read_text())["int8"]
-    assert parity["probability_mean"] < 0.005  # measured: 0.0006 and 0.0033; processors train other networks
+    assert parity["probability_mean"] < 0.005  # measured: 0.0036
