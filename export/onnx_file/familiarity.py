@@ -33,7 +33,7 @@ _DIRECTIONS = 64  # in which photos are compared
 _MOST_KNOWN = 2048  # training photos that the file keeps
 _NEAREST = 2  # the second: a single photo may be an odd one
 _INVERSE_PENALTY = 9.0  # of the regression on unit features; a tenth and ten times this gave the same within noise
-_SHORTEST = 1e-6  # length of features: those that are all zero cannot be scaled to 1
+_SHORTEST = 1e-6  # length of features: those that are all zero stay so
 
 
 @dataclass(frozen=True)
@@ -144,46 +144,38 @@ def features_of(model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]]) ->
 def add_familiarity(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto:
     """The model with the output ``familiarity``, from its output ``features``; it is the closeness until `set_scale`.
 
-    Add it to a file that is otherwise finished: onnxruntime's optimizer, which quantization runs, folds the scale away,
-    and half precision is too coarse for it.
+    Add it to a file that is otherwise finished: half precision is too coarse for it. A node takes microseconds, so there are
+    few: the product with ``linear`` is one more coordinate, which the second matrix adds to the closeness to every photo.
     """
     model = copy.deepcopy(model)
     values = {
-        "familiarity_shortest": np.array(_SHORTEST),
-        "familiarity_matrix": measure.matrix,
-        "familiarity_offset": measure.offset,
-        "familiarity_known": 2 * measure.known.T,
+        "familiarity_matrix": np.column_stack([measure.matrix, measure.linear]),
+        "familiarity_offset": np.append(measure.offset, 0.0),
+        "familiarity_known": np.vstack([2 * measure.known.T, np.ones(len(measure.known))]),
         "familiarity_lengths": -np.square(measure.known).sum(1),
         "familiarity_count": np.array([_NEAREST]),
-        "familiarity_linear": measure.linear,
-        "familiarity_scale": np.array(1.0),
-        "familiarity_shift": np.array(0.0),
         "familiarity_axes": np.array([1]),
     }
+    nearness = "familiarity"
     squares: tuple[Node, ...] = ()
     if measure.scales is not None:
-        values["familiarity_scales"] = measure.scales
+        values["familiarity_scales"] = np.append(measure.scales, 0.0)
+        nearness = "nearness"
         squares = (
-            ("Mul", ("coordinates", "scales"), "scaled_coordinates", {}),
-            ("ReduceSumSquare", ("scaled_coordinates", "axes"), "squares", {"keepdims": 0}),
-            ("Add", ("products", "squares"), "sum", {}),
+            ("Mul", ("coordinates", "scales"), "scaled", {}),
+            ("ReduceSumSquare", ("scaled", "axes"), "squares", {"keepdims": 0}),
+            ("Add", ("nearness", "squares"), "familiarity", {}),
         )
     for name, value in values.items():
         kind = np.int64 if value.dtype.kind == "i" else np.float32
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(kind), name))
     nodes: tuple[Node, ...] = (
-        ("ReduceL2", ("features", "axes"), "length", {"keepdims": 1}),
-        ("Max", ("length", "shortest"), "divisor", {}),
-        ("Div", ("features", "divisor"), "unit", {}),
+        ("LpNormalization", ("features",), "unit", {"axis": 1, "p": 2}),
         ("Gemm", ("unit", "matrix", "offset"), "coordinates", {}),
         ("Gemm", ("coordinates", "known", "lengths"), "near", {}),
         ("TopK", ("near", "count"), "nearest", {"axis": 1}),
-        ("ReduceMin", ("nearest", "axes"), "nearness", {"keepdims": 0}),
-        ("MatMul", ("unit", "linear"), "products", {}),
+        ("ReduceMin", ("nearest", "axes"), nearness, {"keepdims": 0}),
         *squares,
-        ("Add", ("nearness", "sum" if squares else "products"), "closeness", {}),
-        ("Mul", ("closeness", "scale"), "scaled", {}),
-        ("Add", ("scaled", "shift"), "familiarity", {}),
     )
     for operator, inputs, output, attributes in nodes:
         names = [each if each == "features" else f"familiarity_{each}" for each in inputs]
@@ -222,13 +214,20 @@ def set_scale(model: onnx.ModelProto, closeness: Array) -> Scale:
     """Let 0 be the 1 % quantile of photos that were held back, and 1 their median.
 
     Args:
-        model: changed in place.
+        model: changed in place; once only.
         closeness: of photos of the classes that nothing was fitted on, [photos]: the output ``familiarity`` before this.
     """
     low, middle = np.quantile(closeness, [0.01, 0.5]).tolist()
     scale = Scale(low, 1 / max(middle - low, 1e-9))
-    values = {"familiarity_scale": scale.factor, "familiarity_shift": -low * scale.factor}
-    for each in model.graph.initializer:
-        if each.name in values:
-            each.CopyFrom(onnx.numpy_helper.from_array(np.array(values[each.name], np.float32), each.name))
+    for tensor in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+        if tensor.name == "familiarity_lengths":
+            value = scale(value)
+        elif tensor.name == "familiarity_known":
+            value = value * scale.factor
+        elif tensor.name == "familiarity_scales":
+            value = value * np.sqrt(scale.factor)
+        else:
+            continue
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), tensor.name))
     return scale
