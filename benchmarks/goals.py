@@ -31,13 +31,13 @@ class Goal:
 
 
 GOALS = (
-    Goal("model step, int8, to the fastest fp32 peer", 0.45, "model step", "petinfer", reference="fp32"),
-    Goal("model step, int8, to OpenVINO's int8", 1.0, "model step", "petinfer", reference="int8"),
+    Goal("model step, int8, to the fastest fp32 peer", 0.40, "model step", "petinfer", reference="fp32"),
+    Goal("model step, int8, to OpenVINO's int8", 1.05, "model step", "petinfer", reference="int8"),
     Goal("500x375 photo to answer, to learn.predict", 0.30, "photo to answer", "petinfer", "500x375"),
-    Goal("12 Mpx photo to answer, exact, to learn.predict", 0.60, "photo to answer", "petinfer", "12 Mpx"),
+    Goal("12 Mpx photo to answer, exact, to learn.predict", 0.40, "photo to answer", "petinfer", "12 Mpx"),
     Goal("12 Mpx photo to answer, fast, to learn.predict", 0.25, "photo to answer", "petinfer fast", "12 Mpx"),
-    Goal("cold start of a process, to fastai's", 0.04, "cold start", "petinfer classify"),
-    Goal("peak memory of that process, to fastai's", 0.11, "peak memory", "petinfer classify"),
+    Goal("cold start of a process, to fastai's", 0.03, "cold start", "petinfer classify"),
+    Goal("peak memory of that process, to fastai's", 0.08, "peak memory", "petinfer classify"),
     Goal(
         "installed size, to fastai and torch",
         0.04,
@@ -46,7 +46,7 @@ GOALS = (
         reference="fastai and torch ",
         precision="",
     ),
-    Goal("folder, whole process, to learn.get_preds", 0.35, "folder", "petinfer classify --jsonl"),
+    Goal("folder, whole process, to learn.get_preds", 0.17, "folder", "petinfer classify --jsonl"),
 )
 
 
