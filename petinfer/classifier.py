@@ -280,8 +280,9 @@ class Classifier:
         """Classify photos and yield their predictions in the same order; a photo that cannot be read yields its error.
 
         Threads decode up to 16 files ahead while the network computes batches of 8, so memory does not grow with the
-        number of photos. Paths and bytes are read by these threads; every other photo is read when it is taken from
-        ``photos``, so a buffer can be used again for the next one. For photos that arrive one at a time, use `predict`.
+        number of photos. Paths and bytes are read by these threads, and by the caller's while it waits for them; every
+        other photo is read when it is taken from ``photos``, so a buffer can be used again for the next one. For photos
+        that arrive one at a time, use `predict`.
 
         Raises:
             TypeError: ``photos`` is one photo.

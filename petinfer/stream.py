@@ -32,7 +32,7 @@ def stream(
         photos: paths and bytes are read by threads; every other photo is read when it is taken from here.
         read: a photo's input for the network. Raises `PhotoError`.
         compute: the answers for the inputs of a batch, in their order.
-        threads: one computes, and all others read; with one, each photo is a batch.
+        threads: one computes and reads what the others have not begun; these read ahead. With one, each photo is a batch.
     """
     first = list(islice(photos, 1))
     for photo in first:  # a single photo is the commonest case, and importing the pool takes longer
@@ -53,17 +53,26 @@ def _in_batches(
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads - 1)
-    waiting: deque[Future[Input | PhotoError]] = deque([_done(first)])
+    waiting: deque[tuple[Photo, Future[Input | PhotoError]]] = deque([(b"", _done(first))])
     try:
         for photo in photos:
             deferred = isinstance(photo, str | bytes | os.PathLike)
-            waiting.append(pool.submit(_read_or_error, read, photo) if deferred else _done(_read_or_error(read, photo)))
+            future = pool.submit(_read_or_error, read, photo) if deferred else _done(_read_or_error(read, photo))
+            waiting.append((photo if deferred else b"", future))  # one that is read need not stay in memory
             if len(waiting) == 2 * BATCH:
-                yield [waiting.popleft().result() for _ in range(BATCH)]
+                yield _read_together([waiting.popleft() for _ in range(BATCH)], read)
         while waiting:
-            yield [waiting.popleft().result() for _ in range(min(BATCH, len(waiting)))]
+            yield _read_together([waiting.popleft() for _ in range(min(BATCH, len(waiting)))], read)
     finally:  # also where the caller leaves early
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_together(
+    batch: list[tuple[Photo, Future[Input | PhotoError]]], read: Callable[[Photo], Input]
+) -> list[Input | PhotoError]:
+    """What was read of a batch. Large photos take the readers longer than the network: this thread then reads too."""
+    futures = [_done(_read_or_error(read, photo)) if future.cancel() else future for photo, future in batch]
+    return [future.result() for future in futures]
 
 
 def _read_or_error(read: Callable[[Photo], Input], photo: Photo) -> Input | PhotoError:
