@@ -14,7 +14,7 @@ docs/familiarity.md has figures.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -219,15 +219,13 @@ def set_scale(model: onnx.ModelProto, closeness: Array) -> Scale:
     """
     low, middle = np.quantile(closeness, [0.01, 0.5]).tolist()
     scale = Scale(low, 1 / max(middle - low, 1e-9))
+    changes: dict[str, Callable[[Array], Array]] = {
+        "familiarity_lengths": scale,
+        "familiarity_known": lambda value: value * scale.factor,
+        "familiarity_scales": lambda value: value * np.sqrt(scale.factor),
+    }
     for tensor in model.graph.initializer:
-        value = onnx.numpy_helper.to_array(tensor).astype(np.float64)
-        if tensor.name == "familiarity_lengths":
-            value = scale(value)
-        elif tensor.name == "familiarity_known":
-            value = value * scale.factor
-        elif tensor.name == "familiarity_scales":
-            value = value * np.sqrt(scale.factor)
-        else:
-            continue
-        tensor.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), tensor.name))
+        if tensor.name in changes:
+            value = changes[tensor.name](onnx.numpy_helper.to_array(tensor).astype(np.float64))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), tensor.name))
     return scale
