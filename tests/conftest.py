@@ -135,7 +135,7 @@ def _fit_last_layer(learn: Learner) -> None:
         features, labels = zip(*((learn.model[1][:-1](learn.model[0](x)), y) for x, y in batches), strict=True)
         inputs = cat(features).as_subclass(Tensor)
         signs = cat(labels).as_subclass(Tensor) * 2.0 - 1
-        weight = inputs.T @ linalg.solve(inputs @ inputs.T + 1000 * eye(len(inputs)), signs)
+        weight = inputs.T @ linalg.solve(inputs @ inputs.T + 2000 * eye(len(inputs)), signs)
         last.weight.copy_(stack([-weight, weight]) / 2)
 
 
