@@ -10,6 +10,7 @@ import io
 import os
 import stat
 import struct
+import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -345,7 +346,7 @@ def _narrowed(
         narrowed.paste(strip, (0, first - top))
 
     strips = range(top, bottom, rows)
-    if threads == 1:
+    if threads == 1 or not threading.main_thread().is_alive():  # at exit, no thread can be started
         for first in strips:
             resize_strip(first)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_a_large_photo_is_resized_in_strips_to_the_pixels_of_one_call(
     for threads in (1, 2, 3):
         assert resize(image, Resize(160, 160, "crop", resample=resample), threads).tobytes() == cropped.tobytes()
         assert resize(image, Resize(160, 97, "squish", resample=resample), threads).tobytes() == squished.tobytes()
+
+
+def test_a_large_photo_is_resized_at_exit_too() -> None:
+    code = (
+        "import atexit; from PIL import Image; from petinfer.image import resize; from petinfer.spec import Resize\n"
+        "photo = Image.new('RGB', (1100, 1000))\n"
+        "atexit.register(lambda: print(resize(photo, Resize(8, 8), 2).size))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("(8, 8)\n", "")
 
 
 def test_padding_with_zeros_centres_the_photo() -> None:
