@@ -132,7 +132,7 @@ class Classifier:
         self.min_familiarity = self._least_familiarity(min_familiarity, min_coverage)
         self.max_bytes, self.max_pixels = max_bytes, max_pixels
         self._future = open_in_background(key)
-        self._session: onnxruntime.InferenceSession | None = None
+        self._checked: SessionFuture | None = None
         if wait:
             _ = self.session
 
@@ -170,12 +170,22 @@ class Classifier:
     def session(self) -> onnxruntime.InferenceSession:
         """The onnxruntime session. Raises `ModelError` or `DeviceError` if it cannot be opened."""
         if self._future.pid != os.getpid():  # a fork copies none of the session's threads
-            self._session, self._future = None, SessionFuture(self._future.key)
-        if self._session is None:
-            session = self._future.result()
+            self._future = SessionFuture(self._future.key)
+        return self._opened(self._future)
+
+    def _session_with_heat(self) -> onnxruntime.InferenceSession:
+        """A session that computes heat maps, from then on the Classifier's only one."""
+        session = self.session
+        if any(output.name == "heat" for output in session.get_outputs()):
+            return session
+        return self._opened(SessionFuture(self._future.key._replace(heat=True)))
+
+    def _opened(self, future: SessionFuture) -> onnxruntime.InferenceSession:
+        session = future.result()
+        if future is not self._checked:
             _require_spec(session, self.spec, self.path)
-            self._session = session
-        return self._session
+            self._future = self._checked = future
+        return session
 
     @property
     def provider(self) -> str:
@@ -208,7 +218,7 @@ class Classifier:
     def outputs(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
         """The model's outputs of these names, which ``spec.outputs`` lists, each float32 [batch, ...].
 
-        The network computes them all, whichever are asked for.
+        The network computes them all, whichever are asked for; ``heat`` only after it was asked for once.
 
         Args:
             batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
@@ -226,7 +236,8 @@ class Classifier:
             expected = f"uint8 {['photos', *shape]}".replace("'", "")
             raise ValueError(f"batch: {batch.dtype} {list(batch.shape)} is not {expected}, which `pixels` gives")
         try:
-            found = self.session.run(names, {"image": batch})
+            session = self._session_with_heat() if "heat" in names else self.session
+            found = session.run(names, {"image": batch})
         except (ModelError, DeviceError):
             raise
         except Exception as error:  # onnxruntime's own classes share no base but this
@@ -406,5 +417,6 @@ def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path)
     if inputs != expected:
         raise ModelError(f"{path}: its inputs are {inputs}, but its metadata says {expected} (export it again)")
     outputs = {entry.name: entry.shape[1:] for entry in session.get_outputs()}
-    if outputs != spec.outputs:
-        raise ModelError(f"{path}: its outputs are {outputs}, but its metadata says {spec.outputs} (export it again)")
+    described = {name: shape for name, shape in spec.outputs.items() if name != "heat" or name in outputs}
+    if outputs != described:
+        raise ModelError(f"{path}: its outputs are {outputs}, but its metadata says {described} (export it again)")

@@ -16,6 +16,7 @@ from ..errors import DeviceError, ModelError
 from .devices import AUTO, Device, available_devices, find_device, is_built_in, library_problem, plugin_devices
 from .graph import check_graph
 from .model_file import Identity, identity, strip_weights
+from .pruning import without_output
 from .threads import thread_count
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class SessionKey(NamedTuple):
     """The file's identity when the key was made: a replaced file is another model."""
     device: str
     threads: int
+    heat: bool = False
+    """Whether the session computes heat maps; of a file with them, a session without is faster."""
 
 
 def model_path(model: str | os.PathLike[str] | None) -> Path:
@@ -182,26 +185,28 @@ def _open_on_cpu(key: SessionKey) -> onnxruntime.InferenceSession:
     for source in (_mapped_weights, _whole_file, _file_bytes):
         options = session_options(key.threads)
         try:
-            model = source(key.path, options)
+            model = source(key, options)
             return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:  # onnxruntime's own classes share no base but this
             problem = error
     raise ModelError(f"{key.path}: onnxruntime cannot load it: {_one_line(problem)} (export it again)") from problem
 
 
-def _mapped_weights(path: Path, options: onnxruntime.SessionOptions) -> bytes:
-    target = path.resolve()  # onnxruntime refuses external data behind a symbolic link
+def _mapped_weights(key: SessionKey, options: onnxruntime.SessionOptions) -> bytes:
+    target = key.path.resolve()  # onnxruntime refuses external data behind a symbolic link
     message = strip_weights(target)
+    if not key.heat:
+        message = without_output(message, "heat")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(target.parent))
     return message
 
 
-def _whole_file(path: Path, options: onnxruntime.SessionOptions) -> Path:
-    return path
+def _whole_file(key: SessionKey, options: onnxruntime.SessionOptions) -> Path:
+    return key.path
 
 
-def _file_bytes(path: Path, options: onnxruntime.SessionOptions) -> bytes:
-    return path.read_bytes()
+def _file_bytes(key: SessionKey, options: onnxruntime.SessionOptions) -> bytes:
+    return key.path.read_bytes()
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
