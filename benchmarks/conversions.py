@@ -5,8 +5,10 @@ usage: python -m benchmarks.conversions RUN PHOTOS FOLDER FORMAT
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +97,42 @@ def ncnn_network(run: Path, photos: Path, target: Path) -> None:
     subprocess.run(command, cwd=script.parent, check=True, stdout=sys.stderr)
     (script.parent / "network.ncnn.bin").rename(target.with_suffix(".bin"))
     (script.parent / "network.ncnn.param").rename(target)
+
+
+def ncnn_int8(run: Path, photos: Path, target: Path) -> None:
+    """ncnn's own int8, from its fp32 files: KL divergence chooses the ranges of activations, which is ncnn's default.
+
+    Its two programs are in ncnn's releases and source, not in its wheel.
+    """
+    from .learner import load
+
+    table, quantize = (program(name) for name in ("ncnn2table", "ncnn2int8"))
+    fp32 = target.with_name(FILES["ncnn"])
+    if not fp32.exists():
+        ncnn_network(run, photos, fp32)
+    ranges = target.with_suffix(".table")
+    with tempfile.TemporaryDirectory() as place:
+        names = [Path(place) / f"{i}.npy" for i in range(CALIBRATION_PHOTOS)]
+        for name, batch in zip(names, calibration_batches(load(run), run, photos), strict=False):
+            np.save(name, batch[0])
+        listed = Path(place) / "photos.txt"
+        listed.write_text("".join(f"{name}\n" for name in names if name.exists()), encoding="utf-8")
+        shape = f"shape=[{_SHAPE[3]},{_SHAPE[2]},{_SHAPE[1]}]"
+        weights = [fp32, fp32.with_suffix(".bin")]
+        subprocess.run([table, *weights, listed, ranges, shape, "method=kl", "type=1"], check=True, stdout=sys.stderr)
+    subprocess.run([quantize, *weights, target, target.with_suffix(".bin"), ranges], check=True, stdout=sys.stderr)
+
+
+def program(name: str) -> str:
+    """The path of a program.
+
+    Raises:
+        ConversionError: it is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise ConversionError(f"{name} is not on the PATH")
+    return found
 
 
 def executorch_fp32(run: Path, photos: Path, target: Path) -> None:
@@ -209,6 +247,7 @@ FILES = {
     "plain_onnx": "plain.onnx",
     "openvino_int8": "nncf-int8.xml",
     "ncnn": "ncnn.param",
+    "ncnn_int8": "ncnn-int8.param",
     "executorch_fp32": "executorch-fp32.pte",
     "executorch_int8": "executorch-int8.pte",
     "litert_fp32": "litert-fp32.tflite",
@@ -219,6 +258,7 @@ _CONVERTERS: dict[str, Callable[[Path, Path, Path], Any]] = {
     "plain_onnx": plain_onnx,
     "openvino_int8": openvino_int8,
     "ncnn": ncnn_network,
+    "ncnn_int8": ncnn_int8,
     "executorch_fp32": executorch_fp32,
     "executorch_int8": executorch_int8,
     "litert_fp32": litert_fp32,
@@ -237,6 +277,8 @@ def main(run: Path, photos: Path, folder: Path, name: str) -> None:
         _CONVERTERS[name](run, photos, folder / FILES[name])
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed (pip install {error.name})") from error
+    except ConversionError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -95,8 +95,8 @@ def _openvino_run(model: Any) -> Callable[[Any], Any]:
     return lambda batch: request.infer({"image": batch}, share_inputs=True)["logits"]
 
 
-def ncnn_network(path: Path, statistics: Statistics, threads: int) -> Contender:
-    """ncnn in fp32; by default it would store values in half precision."""
+def ncnn_network(path: Path, precision: str, statistics: Statistics, threads: int) -> Contender:
+    """ncnn; by default it would store an fp32 network's values in half precision."""
     import ncnn
 
     network = ncnn.Net()
@@ -114,7 +114,7 @@ def ncnn_network(path: Path, statistics: Statistics, threads: int) -> Contender:
         batch = normalise(image, statistics)[0]
         return ncnn.Mat(batch).clone()  # a Mat only borrows the array's memory, so it must be copied
 
-    return Contender("ncnn", "fp32", run, prepare)
+    return Contender("ncnn", precision, run, prepare)
 
 
 def executorch_network(path: Path, precision: str, statistics: Statistics, threads: int) -> Contender:

@@ -7,8 +7,8 @@ sign sum to more than 128. Depthwise convolutions are multiplied in 32 bits, and
 
 A clip whose lower bound is 0 (ReLU6) needs no operation of its own: int8 saturates where it would clip.
 
-A ResNet block adds to its input. What it adds is rounded; the sum is not, because its rounding error would remain in all
-later blocks.
+A ResNet block adds to its input. With `Scheme.float_sums`, what it adds is rounded but the sum is not, because its rounding
+error remains in all later blocks.
 ``python -m benchmarks.quantization`` compares the schemes.
 """
 
@@ -34,6 +34,7 @@ from ..errors import ExportError, one_line
 from .calibration import Progress, logged_output, measure_ranges, quietly
 from .gptq import round_weights
 from .graph import attribute, is_depthwise, macs_by_node, shapes_of, side_nodes
+from .normalisation import add_in_int8, fold_scale
 from .space_to_depth import space_to_depth
 
 _QUANTIZED = ("Conv", "MaxPool", "Relu", "Clip")  # the head, a thousandth of the work, stays in float
@@ -50,8 +51,9 @@ class Scheme:
     calibration: str = "Percentile"  # how activations get their ranges: MinMax, Entropy or Percentile
     percentile: float = 99.999
     compensated: bool = True  # weights make up for each other's rounding; needs weight_range pairs
-    float_sums: bool = True  # sums of a block and its input stay in float
+    float_sums: bool = False  # sums of a block and its input stay in float
     space_to_depth: bool = True  # a ResNet's first convolution goes over the channels of 2 x 2 pixels
+    int8_pixels: bool = True  # the normalisation is an addition of bytes
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
@@ -73,6 +75,7 @@ def quantize(
     try:
         with tempfile.TemporaryDirectory() as folder:
             network = _fold(model, Path(folder))
+            normalisation = fold_scale(network) if scheme.int8_pixels else None
             if scheme.space_to_depth:
                 space_to_depth(network, *_pixel_size(network, images))
             quantized = _quantize(network, images, scheme, progress, Path(folder))
@@ -83,6 +86,8 @@ def quantize(
         raise ExportError(f"int8: {problem} (give --precision fp32 --precision fp16)") from error
     if scheme.float_sums:
         _add_in_float(quantized)
+    if normalisation:
+        add_in_int8(quantized, normalisation)
     return quantized
 
 
@@ -112,7 +117,7 @@ def _quantize(
         network = round_weights(network, images, steps, progress)
     prepared, target = folder / "prepared.onnx", folder / "int8.onnx"
     onnx.save_model(network, str(prepared))
-    operators = [*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"]
+    operators = [*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"]  # measuring more would take longer
     quantizer = QDQQuantizer(
         load_model_with_shape_infer(prepared),
         per_channel=True,
@@ -143,9 +148,29 @@ def int8_share(model: onnx.ModelProto) -> float | None:
 
 def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
     """The names of the nodes that stay in float: the normalisation, heat, familiarity, and the ends if the scheme says so."""
-    weights = {each.name for each in network.graph.initializer}
-    names = [node.name for node in network.graph.node if node.op_type == "Add" and weights & set(node.input)]
-    return names + side_nodes(network) + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])
+    names = side_nodes(network) + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])
+    return names + _float_additions(network, names)
+
+
+def _float_additions(network: onnx.ModelProto, in_float: list[str]) -> list[str]:
+    """The names of the additions that do not add two results of int8 operators, such as the normalisation's."""
+    in_int8: set[str] = set()
+    names = []
+    for node in network.graph.node:
+        if node.op_type == "Add" and not in_int8.issuperset(node.input):
+            names.append(node.name)
+        elif node.op_type in (*_QUANTIZED, "Add") and node.name not in in_float:
+            in_int8.update(node.output)
+    return names
+
+
+def has_int8_sums(model: onnx.ModelProto) -> bool:
+    """Whether a quantized model rounds a sum of a block and its input."""
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    read = {name for name, node in nodes.items() if node.op_type == "DequantizeLinear" and node.input[0] in nodes}
+    sums = [node for node in model.graph.node if node.op_type == "Add" and read.issuperset(node.input)]
+    return any(node.output[0] in rounded for node in sums)
 
 
 def _sensitive_start(network: onnx.ModelProto) -> list[str]:

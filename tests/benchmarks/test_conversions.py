@@ -9,7 +9,7 @@ import pytest
 import torch
 from fastai.vision.all import create_head, nn
 
-from benchmarks.conversions import ConversionError, Conversions, without_adaptive_pools
+from benchmarks.conversions import ConversionError, Conversions, program, without_adaptive_pools
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uses the program false")
@@ -23,6 +23,12 @@ def test_an_existing_file_is_not_converted_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "executable", "false")
     (tmp_path / "ncnn.param").touch()
     assert Conversions(tmp_path, tmp_path, tmp_path).path("ncnn") == tmp_path / "ncnn.param"
+
+
+def test_a_program_that_is_not_installed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConversionError, match=r"^ncnn2table is not on the PATH$"):
+        program("ncnn2table")
 
 
 def test_the_answers_without_adaptive_pools_are_the_same() -> None:

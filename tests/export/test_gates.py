@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
+import onnx
 import pytest
 import torch
 from fastai.vision.all import (
@@ -32,6 +33,7 @@ from torch import nn
 from export import pipeline
 from export.errors import ExportError
 from export.onnx_file.graph import export_graph
+from export.onnx_file.int8 import has_int8_sums
 from export.options import Options, parse_labels
 from export.parity.compare import Reference, compare, softmax
 from export.parity.gates import GATES, Gate
@@ -232,3 +234,18 @@ def test_a_full_disk_is_one_line(tmp_path: Path, drawn_photos: Path, monkeypatch
 
 def test_no_limit_is_infinite() -> None:
     assert math.isinf(GATES["int8"].largest)
+
+
+def test_a_file_that_fails_gets_its_sums_in_float(
+    tiny_learner: Path,
+    drawn_photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(GATES, "int8", replace(GATES["int8"], p99=0.0))
+    options = Options(tiny_learner, tmp_path, photos=drawn_photos, limit=4, precisions=("int8",), allow_worse=True)
+    pipeline.export(options)
+    again = "int8 is too far from the Learner: again, with the sums of residual blocks in float, which is slower"
+    assert again in capsys.readouterr().err
+    assert not has_int8_sums(onnx.load(tmp_path / "model-int8.onnx"))

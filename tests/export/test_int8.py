@@ -14,7 +14,7 @@ from torch import nn
 
 from export.onnx_file.fp16 import to_fp16
 from export.onnx_file.graph import macs, side_nodes
-from export.onnx_file.int8 import Scheme, _sensitive_start, pair_sums, quantize, saturating_weights
+from export.onnx_file.int8 import Scheme, _sensitive_start, has_int8_sums, pair_sums, quantize, saturating_weights
 from petinfer.classifier import BUNDLED_MODEL
 
 
@@ -64,20 +64,32 @@ def test_neighbours_are_those_that_are_multiplied_together() -> None:
     assert pair_sums(-weights).tolist() == [7]
 
 
-def test_what_the_head_alone_takes_is_not_rounded(int8: onnx.ModelProto) -> None:
-    model = int8
-    producers = {name: node for node in model.graph.node for name in node.output}
-    head = [node for node in model.graph.node if node.name not in side_nodes(model)]
-    pools = [node for node in head if node.op_type in ("ReduceMax", "ReduceMean")]
-    assert len(pools) == 2 and {producers[pool.input[0]].op_type for pool in pools} == {"Relu"}
+def sums_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The additions of blocks and their inputs."""
+    weights = {each.name for each in model.graph.initializer}
+    side, producers = side_nodes(model), {name: node for node in model.graph.node for name in node.output}
+    additions = [node for node in model.graph.node if node.op_type == "Add" and node.name not in side]
+    read = [[producers[name].input[0] if name in producers else name for name in node.input] for node in additions]
+    return [node for node, names in zip(additions, read, strict=True) if not weights & set(names)]
 
 
-def test_the_normalisation_and_sums_are_not_rounded(int8: onnx.ModelProto) -> None:
-    model = int8
+def test_sums_are_rounded(int8: onnx.ModelProto) -> None:
+    """What they add is int8, and what they give."""
+    producers = {name: node for node in int8.graph.node for name in node.output}
+    rounded = {node.input[0] for node in int8.graph.node if node.op_type == "QuantizeLinear"}
+    sums = sums_of(int8)
+    assert blocks(int8) in (8, 16) and len(sums) == blocks(int8) and has_int8_sums(int8)
+    assert {producers[name].op_type for node in sums for name in node.input} == {"DequantizeLinear"}
+    assert {node.output[0] for node in sums} <= rounded
+
+
+def test_sums_in_float_are_not_rounded(fp32: onnx.ModelProto) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    model = quantize(fp32, images, Scheme(float_sums=True, compensated=False))
     producers = {name: node for node in model.graph.node for name in node.output}
-    sums = [each for each in model.graph.node if each.op_type == "Add" and not each.name.startswith("familiarity")]
-    assert blocks(model) in (8, 16) and len(sums) == 1 + blocks(model)  # of the normalisation, and of each block
-    rounded = [producers[name] for node in sums for name in node.input if name in producers]
+    sums = sums_of(model)
+    assert len(sums) == blocks(model) == 8 and not has_int8_sums(model)
+    rounded = [producers[name] for node in sums for name in node.input]
     rounded = [producers[node.input[0]] for node in rounded if node.op_type == "DequantizeLinear"]
     sources = [producers[node.input[0]].op_type for node in rounded if node.op_type == "QuantizeLinear"]
     assert sorted(set(sources)) == ["Conv", "MaxPool"] and len(sources) == blocks(model) + 3 + 1  # shortcuts, the pool
@@ -148,6 +160,26 @@ def as_onnx(network: nn.Module) -> onnx.ModelProto:
         dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False,
     )  # fmt: skip
     return program.model_proto
+
+
+def test_sums_of_other_than_int8_results_stay_in_float() -> None:
+    """A block that multiplies, as squeeze and excitation does, gives floats."""
+
+    class Block(nn.Module):
+        def __init__(self, multiply: bool) -> None:
+            super().__init__()
+            self.convolution, self.multiply = nn.Conv2d(16, 16, 1), multiply
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            found = self.convolution(maps)
+            return nn.functional.relu(maps + (found * found.mean() if self.multiply else found))
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), Block(False), Block(True), Block(False)).eval()
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    model = quantize(as_onnx(network), images, Scheme(compensated=False))
+    rounded = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert [node.output[0] in rounded for node in sums_of(model)] == [True, False, True]
 
 
 @pytest.fixture(scope="module")
