@@ -36,12 +36,13 @@ from .turns import Turns, load, measure_in_turns, started
 CHOSEN = Scheme()
 PLAIN = replace(CHOSEN, compensated=False)
 SCHEMES = {
-    "chosen: u8s8, by pairs, compensated, sums in int8, Percentile 99.999": CHOSEN,
+    "chosen: u8s8, by pairs, compensated, equalized, Percentile 99.999": CHOSEN,
     "… Percentile 99.99": replace(CHOSEN, percentile=99.99),
     "… MinMax": replace(CHOSEN, calibration="MinMax"),
     "… Entropy": replace(CHOSEN, calibration="Entropy"),
     "… first and last convolution in float": replace(CHOSEN, float_ends=True),
     "… sums in float": replace(CHOSEN, float_sums=True),
+    "… not equalized": replace(CHOSEN, equalized=0),
     "… normalisation in float": replace(CHOSEN, int8_pixels=False),
     "… first convolution 7 × 7": replace(CHOSEN, space_to_depth=False),
     "… each weight to its nearest step": PLAIN,

@@ -32,6 +32,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError, one_line
 from .calibration import Progress, logged_output, measure_ranges, quietly
+from .equalization import equalize
 from .gptq import round_weights
 from .graph import attribute, is_depthwise, macs_by_node, shapes_of, side_nodes
 from .normalisation import add_in_int8, fold_scale
@@ -53,6 +54,7 @@ class Scheme:
     compensated: bool = True  # weights make up for each other's rounding; needs weight_range pairs
     float_sums: bool = False  # sums of a block and its input stay in float
     space_to_depth: bool = True  # a ResNet's first convolution goes over the channels of 2 x 2 pixels
+    equalized: float = 0.75  # how evenly the channels of maps use their range, 0 to 1
     int8_pixels: bool = True  # the normalisation is an addition of bytes
     float_ends: bool = False  # the first and the last convolution stay in float
 
@@ -75,7 +77,9 @@ def quantize(
     try:
         with tempfile.TemporaryDirectory() as folder:
             network = _fold(model, Path(folder))
-            normalisation = fold_scale(network) if scheme.int8_pixels else None
+            normalisation = fold_scale(network) if scheme.int8_pixels and _starts_in_int8(network, scheme) else None
+            if scheme.equalized:
+                equalize(network, images, scheme.equalized)
             if scheme.space_to_depth:
                 space_to_depth(network, *_pixel_size(network, images))
             quantized = _quantize(network, images, scheme, progress, Path(folder))
@@ -150,6 +154,11 @@ def _in_float(network: onnx.ModelProto, scheme: Scheme) -> list[str]:
     """The names of the nodes that stay in float: the normalisation, heat, familiarity, and the ends if the scheme says so."""
     names = side_nodes(network) + _sensitive_start(network) + (_ends(network) if scheme.float_ends else [])
     return names + _float_additions(network, names)
+
+
+def _starts_in_int8(network: onnx.ModelProto, scheme: Scheme) -> bool:
+    first = next((node.name for node in network.graph.node if node.op_type == "Conv"), None)
+    return first is not None and first not in _in_float(network, scheme)
 
 
 def _float_additions(network: onnx.ModelProto, in_float: list[str]) -> list[str]:

@@ -99,10 +99,7 @@ def _set(tensor: TensorProto, values: NDArray[Any]) -> None:
 
 
 def add_in_int8(model: onnx.ModelProto, found: Normalisation) -> None:
-    """Let a quantized graph round the sum that `fold_scale` left, not what the convolution reads, in place.
-
-    A graph whose convolution is not in int8 is left as it is.
-    """
+    """Let a quantized graph round the sum that `fold_scale` left, not what the convolution reads, in place."""
     graph = model.graph
     quantize = _after_moves(graph, found.sum)
     if quantize is None:
