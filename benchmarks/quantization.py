@@ -34,6 +34,7 @@ from .quantizers import QUANTIZERS, SLOW, quantize_elsewhere
 from .turns import Turns, load, measure_in_turns, started
 
 CHOSEN = Scheme()
+UNEVEN = replace(CHOSEN, equalized=0)
 PLAIN = replace(CHOSEN, compensated=False)
 SCHEMES = {
     "chosen: u8s8, by pairs, compensated, equalized, Percentile 99.999": CHOSEN,
@@ -41,9 +42,9 @@ SCHEMES = {
     "… MinMax": replace(CHOSEN, calibration="MinMax"),
     "… Entropy": replace(CHOSEN, calibration="Entropy"),
     "… first and last convolution in float": replace(CHOSEN, float_ends=True),
-    "… sums in float": replace(CHOSEN, float_sums=True),
-    "… not equalized": replace(CHOSEN, equalized=0),
-    "… normalisation in float": replace(CHOSEN, int8_pixels=False),
+    "… not equalized": UNEVEN,
+    "… … normalisation in float": replace(UNEVEN, int8_pixels=False),
+    "… … … sums in float": replace(UNEVEN, int8_pixels=False, float_sums=True),
     "… first convolution 7 × 7": replace(CHOSEN, space_to_depth=False),
     "… each weight to its nearest step": PLAIN,
     "… … 7 bits (reduce_range)": replace(PLAIN, weight_range="7 bits"),

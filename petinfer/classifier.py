@@ -13,7 +13,7 @@ import numpy as np
 from . import image
 from .decision import decided
 from .errors import DeviceError, ModelError, PhotoError
-from .session.model_file import read_spec
+from .session.model_file import identity, read_spec
 from .session.opening import BUNDLED_MODEL as BUNDLED_MODEL
 from .session.opening import SessionFuture, open_in_background, session_key
 from .spec import ORIENTATIONS, Spec
@@ -131,7 +131,8 @@ class Classifier:
         self.min_probability = min_probability
         self.min_familiarity = self._least_familiarity(min_familiarity, min_coverage)
         self.max_bytes, self.max_pixels = max_bytes, max_pixels
-        self._future = open_in_background(key)
+        self._file = self.path.absolute()  # heat maps are found there later, from any folder
+        self._future = open_in_background(key._replace(heat=self.spec.heat is None))
         self._checked: SessionFuture | None = None
         if wait:
             _ = self.session
@@ -175,16 +176,21 @@ class Classifier:
 
     def _session_with_heat(self) -> onnxruntime.InferenceSession:
         """A session that computes heat maps, from then on the Classifier's only one."""
-        session = self.session
+        session, key = self.session, self._future.key
         if any(output.name == "heat" for output in session.get_outputs()):
             return session
-        return self._opened(SessionFuture(self._future.key._replace(heat=True)))
+        if identity(self._file) != key.file:
+            raise ModelError(f"{self.path}: was replaced since it was loaded, so it gives no heat maps (load it again)")
+        future = SessionFuture(key._replace(path=self._file, heat=True))
+        session = self._opened(future)
+        self._future = future
+        return session
 
     def _opened(self, future: SessionFuture) -> onnxruntime.InferenceSession:
         session = future.result()
         if future is not self._checked:
-            _require_spec(session, self.spec, self.path)
-            self._future = self._checked = future
+            _require_spec(session, self.spec, self.path, with_heat=future.key.heat)
+            self._checked = future
         return session
 
     @property
@@ -218,7 +224,8 @@ class Classifier:
     def outputs(self, batch: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
         """The model's outputs of these names, which ``spec.outputs`` lists, each float32 [batch, ...].
 
-        The network computes them all, whichever are asked for; ``heat`` only after it was asked for once.
+        The network computes them all, whichever are asked for. On the CPU, ``heat`` is an exception: the first time that it is
+        asked for, the file is opened again, and from then on ``heat`` is computed too.
 
         Args:
             batch: uint8 [batch, height, width, channels], each photo's as `pixels` gives it.
@@ -410,13 +417,13 @@ def _require_one_of(name: str, value: object, allowed: tuple[str | None, ...]) -
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(each for each in allowed if each)}")
 
 
-def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path) -> None:
-    """Refuse a graph whose inputs and outputs are not those of the description."""
+def _require_spec(session: onnxruntime.InferenceSession, spec: Spec, path: Path, with_heat: bool) -> None:
+    """Refuse a graph whose inputs and outputs are not those of the description; ``heat`` may be left out of the session."""
     expected = [("image", "tensor(uint8)", list(spec.pixels_shape))]
     inputs = [(entry.name, entry.type, entry.shape[1:]) for entry in session.get_inputs()]
     if inputs != expected:
         raise ModelError(f"{path}: its inputs are {inputs}, but its metadata says {expected} (export it again)")
     outputs = {entry.name: entry.shape[1:] for entry in session.get_outputs()}
-    described = {name: shape for name, shape in spec.outputs.items() if name != "heat" or name in outputs}
+    described = {name: shape for name, shape in spec.outputs.items() if name != "heat" or with_heat or name in outputs}
     if outputs != described:
         raise ModelError(f"{path}: its outputs are {outputs}, but its metadata says {described} (export it again)")

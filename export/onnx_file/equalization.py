@@ -48,6 +48,8 @@ def equalize(model: onnx.ModelProto, images: NDArray[np.uint8], strength: float)
     ranges = _ranges(model, images[:_IMAGES], [name for group in groups for name in sorted(group.maps)])
     weights = {each.name: each for each in model.graph.initializer}
     for group in groups:
+        if len({len(ranges[name]) for name in group.maps}) > 1:  # a sum of one channel and several
+            continue
         factors = _factors([ranges[name] for name in sorted(group.maps)], strength)
         for node in group.writers:
             _multiply(weights[node.input[1]], factors[:, None, None, None])
@@ -68,15 +70,17 @@ def _multiply(tensor: onnx.TensorProto, factors: NDArray[np.float32]) -> None:
 
 
 def _groups(model: onnx.ModelProto) -> list[_Group]:
-    weights = {each.name for each in model.graph.initializer}
+    weights = {each.name: each for each in model.graph.initializer}
+    if any(node.op_type == "If" for node in model.graph.node):  # its branches read maps that are not among its inputs
+        return []
     taken = Counter(name for node in model.graph.node for name in node.input)
     groups: dict[str, _Group] = {}
     for node in model.graph.node:
         own = [name for name in node.input[1:] if name in weights and taken[name] == 1]
-        if node.op_type == "Conv" and len(own) == 2 and attribute(node, "group", 1) == 1:
+        if node.op_type == "Conv" and len(own) == 2 and _is_plain(node, weights[own[0]]):
             _joined(groups, [node.input[0]]).readers.append(node)
             _joined(groups, [node.output[0]]).writers.append(node)
-        elif node.op_type in _KEEPING and weights.isdisjoint(node.input):
+        elif node.op_type in _KEEPING and weights.keys().isdisjoint(node.input):
             _joined(groups, [*node.input, node.output[0]])
         else:
             for name in (*node.input, *node.output):
@@ -84,6 +88,11 @@ def _groups(model: onnx.ModelProto) -> list[_Group]:
     for value in (*model.graph.input, *model.graph.output):
         _joined(groups, [value.name]).fixed = True
     return list({id(each): each for each in groups.values()}.values())
+
+
+def _is_plain(node: onnx.NodeProto, weight: onnx.TensorProto) -> bool:
+    """Whether each output channel reads all input channels, of maps with rows and columns."""
+    return attribute(node, "group", 1) == 1 and len(weight.dims) == 4
 
 
 def _joined(groups: dict[str, _Group], names: list[str]) -> _Group:

@@ -33,7 +33,8 @@ class Normalisation:
 def fold_scale(model: onnx.ModelProto) -> Normalisation | None:
     """Let the first convolution multiply as the normalisation would, in place; None if the graph begins otherwise.
 
-    The shift is rounded to steps that int8 has, at most half a level of a pixel in all; the convolution's bias makes up for it.
+    The shift is rounded to steps that int8 has, by at most half a level of a pixel. The convolution's bias makes up for that,
+    except where padding has no shift.
     """
     graph = model.graph
     users = {name: [node for node in graph.node if name in node.input] for node in graph.node for name in node.output}
@@ -43,9 +44,12 @@ def fold_scale(model: onnx.ModelProto) -> Normalisation | None:
         return None
     cast, product, total, convolution = chain
     named = [product.input[1], total.input[1], *convolution.input[1:]]
-    if len(named) < 4 or any(name not in values for name in named):
+    taken = [name for node in graph.node for name in node.input]
+    if len(named) < 4 or any(name not in values or taken.count(name) != 1 for name in named):
         return None
     scale, shift, weight, bias = (to_array(values[name]) for name in named)
+    if weight.ndim != 4:
+        return None
     colours = weight.shape[1]
     if scale.shape != shift.shape or scale.ndim != 1 or len(scale) % colours or attribute(convolution, "group", 1) != 1:
         return None
@@ -67,17 +71,19 @@ def fold_scale(model: onnx.ModelProto) -> Normalisation | None:
 
 
 def _chain(graph: GraphProto, users: dict[str, list[NodeProto]]) -> list[NodeProto] | None:
-    """Cast, Mul, Add and the convolution, if each alone takes what the one before gives; pixels may be moved in between."""
+    """Cast, Mul, Add and the convolution, if each alone takes what the one before gives, and the channels are the colours."""
     node = next((node for node in graph.node if node.op_type == "Cast"), None)
     found = []
-    for wanted in ("Cast", "Mul", "Add", "Conv"):
-        while node is not None and wanted == "Conv" and node.op_type in ("Reshape", "Transpose"):
-            node = _only(users[node.output[0]])
+    for wanted in ("Cast", "Mul", "Add", "Reshape", "Transpose", "Conv"):
         if node is None or node.op_type != wanted:
+            return None
+        if wanted == "Transpose" and attribute(node, "perm", None) != [0, 3, 1, 2]:
             return None
         found.append(node)
         node = _only(users[node.output[0]])
-    return found
+    if any(each.op_type == "If" for each in graph.node):  # its branches read tensors that are not among its inputs
+        return None
+    return [*found[:3], found[-1]]
 
 
 def _only(nodes: list[NodeProto]) -> NodeProto | None:

@@ -112,3 +112,30 @@ def test_maps_of_depthwise_convolutions_or_without_bias_stay_as_they_are() -> No
         before = model.SerializeToString()
         equalize(model, IMAGES, 0.75)
         assert model.SerializeToString() == before
+
+
+class Sum(nn.Module):
+    """The sum of two convolutions of the same maps."""
+
+    def __init__(self, *channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(8, each, 1) for each in channels)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Add."""
+        return self.first(maps) + self.second(maps)
+
+
+def test_a_sum_of_one_channel_and_several_is_left_as_it_is() -> None:
+    model = exported(nn.Conv2d(3, 8, 3), nn.ReLU(), Sum(5, 1), nn.ReLU(), nn.Conv2d(5, 4, 1), MeanPool())
+    expected = answer(model)
+    equalize(model, IMAGES, 0.75)
+    np.testing.assert_allclose(answer(model), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_convolutions_over_one_dimension_are_left_as_they_are() -> None:
+    over_lines = [nn.Flatten(2), nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten(1)]
+    model = exported(*over_lines)
+    before = model.SerializeToString()
+    equalize(model, IMAGES, 0.75)
+    assert model.SerializeToString() == before

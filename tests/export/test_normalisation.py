@@ -24,7 +24,11 @@ def exported(convolution: nn.Conv2d, statistics: Any = IMAGENET) -> onnx.ModelPr
     """A convolution and a ReLU over normalised pixels, [batch, 32, 32, channels], as `export_graph` writes one."""
     torch.manual_seed(0)
     nn.init.normal_(convolution.weight, std=2 / convolution.weight[0].numel() ** 0.5)
-    layers = nn.Sequential(convolution, nn.ReLU(), MeanPool())
+    return as_graph(convolution, statistics)
+
+
+def as_graph(first: nn.Module, statistics: Any) -> onnx.ModelProto:
+    layers = nn.Sequential(first, nn.ReLU(), MeanPool())
     network = PixelsToAnswers(layers, WIDTH, statistics).eval()
     example = torch.zeros(2, WIDTH, WIDTH, len(statistics[0]), dtype=torch.uint8)
     program = torch.onnx.export(
@@ -78,6 +82,15 @@ def test_padding_differs_by_less_than_half_a_level_of_a_pixel() -> None:
 )
 def test_other_graphs_are_left_as_they_are(convolution: nn.Conv2d, statistics: Any) -> None:
     model = exported(convolution, statistics)
+    before = model.SerializeToString()
+    assert fold_scale(model) is None
+    assert model.SerializeToString() == before
+
+
+def test_channels_that_are_not_the_colours_are_left_as_they_are() -> None:
+    """Four pixels of a colour side by side, then those of the next."""
+    layers = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3))
+    model = as_graph(layers, IMAGENET)
     before = model.SerializeToString()
     assert fold_scale(model) is None
     assert model.SerializeToString() == before

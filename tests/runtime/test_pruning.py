@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from petinfer import Classifier, ModelError
 from petinfer.classifier import BUNDLED_MODEL
 from petinfer.session.pruning import without_output
+from petinfer.spec import Spec
 
 onnx = pytest.importorskip("onnx")
 
@@ -83,6 +85,33 @@ def test_a_file_that_was_replaced_gives_no_heat_maps_but_still_predictions(tmp_p
     expected = classifier.predict(cat_photo)
     path.unlink()
     path.write_bytes(BUNDLED_MODEL.read_bytes())
-    with pytest.raises(ModelError, match="was replaced while it was loaded"):
+    with pytest.raises(ModelError, match="was replaced since it was loaded, so it gives no heat maps"):
         classifier.heat_map(cat_photo)
     assert classifier.predict(cat_photo) == expected
+
+
+def test_a_relative_path_is_found_from_another_folder(
+    tmp_path: Path, cat_photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(BUNDLED_MODEL.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    classifier = Classifier("model.onnx")
+    monkeypatch.chdir("/")
+    assert classifier.heat_map(cat_photo).max() == 1
+
+
+def test_a_file_that_only_describes_heat_maps_is_refused_when_one_is_asked_for(tmp_path: Path, cat_photo: Path) -> None:
+    model = onnx.load(BUNDLED_MODEL)
+    model.graph.output.remove(next(output for output in model.graph.output if output.name == "heat"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"but its metadata says .*'heat'"):
+        Classifier(tmp_path / "model.onnx").heat_map(cat_photo)
+
+
+def test_a_file_that_does_not_describe_its_heat_maps_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(BUNDLED_MODEL)
+    entry = next(each for each in model.metadata_props if each.key == "petinfer")
+    entry.value = replace(Spec.from_json(entry.value), heat=None).to_json()
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"its outputs are .*'heat'"):
+        Classifier(tmp_path / "model.onnx")
