@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import torch
 import torchvision
+from fastai.vision.core import imagenet_stats
 from numpy.typing import NDArray
 from onnx.numpy_helper import to_array
 from safetensors.torch import save
@@ -77,11 +78,12 @@ def read_weights(path: Path, photos: list[Path]) -> dict[str, Tensor]:
     values = _Values(onnx.load(path))
     try:
         body, pairs = _body(architecture, values)
+        scale, shift = _normalisation(*pairs[0], values)
         head = dict(_head(values))
     except (KeyError, IndexError, AttributeError, RuntimeError) as error:
         problem = "not the network of fastai's vision_learner (export its Learner again)"
         raise ExportError(f"{path}: {problem}") from error
-    _renew_batch_norms(body, pairs, _pixels(path, photos, values))
+    _renew_batch_norms(body, pairs, _pixels(path, photos, scale, shift))
     names = [name for name, _ in body.named_children()]
     places = {name: f"0.{names.index(name.partition('.')[0])}.{name.partition('.')[2]}" for name in body.state_dict()}
     return {places[name]: value.contiguous() for name, value in body.state_dict().items()} | head
@@ -141,6 +143,20 @@ def _fill(convolution: nn.Conv2d, norm: nn.BatchNorm2d, weight: Array, bias: Arr
     norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
 
 
+def _normalisation(convolution: nn.Conv2d, norm: nn.BatchNorm2d, values: _Values) -> tuple[Array, Array]:
+    """The scale and the shift of each colour, float32 [3]; a first convolution that multiplies by the scale no longer does."""
+    if "scale" in values.constants:
+        return values["scale"][:3], values["shift"][:3]
+    mean, std = (np.array(each, np.float32) for each in imagenet_stats)
+    scale, shift = 1 / (255 * std), -mean / std
+    missing = shift / scale - values["shift"][:3]
+    if np.abs(missing).max() > 0.5:  # of a pixel's 255 levels: it is rounded
+        raise KeyError("another normalisation than ImageNet's")
+    norm.bias.data -= torch.from_numpy(np.einsum("ocyx,c->o", convolution.weight.detach().numpy(), missing))
+    convolution.weight.data /= torch.from_numpy(scale)[:, None, None]
+    return scale, shift
+
+
 def _head(values: _Values) -> Iterator[tuple[str, Tensor]]:
     for place, ours in _HEAD.items():
         for part in ("weight", "bias", "running_mean", "running_var"):
@@ -151,10 +167,9 @@ def _head(values: _Values) -> Iterator[tuple[str, Tensor]]:
             yield f"1.{ours}.num_batches_tracked", torch.tensor(0)
 
 
-def _pixels(path: Path, photos: list[Path], values: _Values) -> Iterator[Tensor]:
+def _pixels(path: Path, photos: list[Path], scale: Array, shift: Array) -> Iterator[Tensor]:
     """The photos as the network's first convolution sees them, float32 [batch, 3, height, width]."""
     classifier = Classifier(path, device="cpu")
-    scale, shift = (values[name][:3] for name in ("scale", "shift"))
     for start in progress_bar(range(0, len(photos), _BATCH), "reading photos"):
         pixels = np.array([classifier.pixels(photo) for photo in photos[start : start + _BATCH]])
         yield torch.from_numpy(pixels * scale + shift).permute(0, 3, 1, 2).contiguous()

@@ -77,7 +77,7 @@ def test_only_the_command_line_imports_click() -> None:
 LAYERS = (
     ("errors",),
     ("spec", "provenance", "session.protobuf", "session.operators"),
-    ("image", "decision", "session.model_file", "session.threads", "session.devices"),
+    ("image", "decision", "session.model_file", "session.pruning", "session.threads", "session.devices"),
     ("folder", "session.graph", "stream"),
     ("session.opening",),
     ("classifier",),
