@@ -14,8 +14,9 @@ import click
 import numpy as np
 import torch
 import torchvision
+from fastai.vision.core import imagenet_stats
 
-from export.onnx_file.graph import OPSET, PixelsToAnswers, macs
+from export.onnx_file.graph import PixelsToAnswers, as_onnx, macs
 from export.onnx_file.int8 import quantize
 from export.onnx_file.portable import make_portable
 from export.onnx_file.seal import seal
@@ -25,7 +26,6 @@ from petinfer.spec import Resize, Spec
 from .question import HELP
 
 _SIDE, _CLASSES = 224, 1000
-_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _CALIBRATION = 16  # random images: the ranges do not matter either
 
 
@@ -35,22 +35,12 @@ def main(file: Path) -> None:
     """Write a ResNet-50 with random weights in int8 to FILE."""
     torch.manual_seed(0)
     network = torchvision.models.resnet50(weights=None, num_classes=_CLASSES)
-    program = torch.onnx.export(
-        PixelsToAnswers(network, _SIDE, _STATISTICS).eval(),
-        (torch.zeros(2, _SIDE, _SIDE, 3, dtype=torch.uint8),),
-        input_names=["image"],
-        output_names=["probabilities", "logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
+    fp32 = as_onnx(PixelsToAnswers(network, _SIDE, imagenet_stats), (_SIDE, _SIDE, 3))
     images = np.random.default_rng(0).integers(0, 256, (_CALIBRATION, _SIDE, _SIDE, 3), np.uint8)
-    model = quantize(program.model_proto, images, progress=progress_bar)
+    model = quantize(fp32, images, progress=progress_bar)
     make_portable(model)
     labels = tuple(f"class {i}" for i in range(_CLASSES))
-    origin = {"macs": macs(program.model_proto)}
+    origin = {"macs": macs(fp32)}
     seal(model, Spec(labels, Resize(_SIDE, _SIDE), precision="int8", origin=origin), file)
 
 

@@ -24,7 +24,7 @@ from .errors import ExportError, ParityError
 from .onnx_file.familiarity import FEWEST, Measure, Scale, add_familiarity, features_of, fit, set_scale
 from .onnx_file.fp16 import to_fp16
 from .onnx_file.graph import export_graph, macs
-from .onnx_file.int8 import Scheme, has_int8_sums, int8_share, quantize
+from .onnx_file.int8 import has_int8_sums, int8_share, prepare, quantize_prepared
 from .onnx_file.portable import make_portable
 from .onnx_file.sbom import sbom, sbom_path
 from .onnx_file.seal import seal
@@ -129,14 +129,10 @@ def _compare_and_write(run: _Export) -> None:
     images = np.array([source.pixels(each) for each in progress_bar(run.photos.calibration, "reading training photos")])
     run = replace(run, source=source, measure=_fit_familiarity(run, fp32, images))
     parities: dict[str, Parity] = {}
-    for precision, model in _build(run, fp32, images):
-        parity = parities[precision] = _finish(run, precision, model)
+    for precision, model in _build(run, fp32, images, parities):
+        parities[precision] = _finish(run, precision, model)
         if precision == "fp32" and not run.options.allow_worse:
             take_out_failures(parities, run.folder)  # at once: the other precisions take minutes
-        too_far = replace(GATES[precision], int8_share=0).failures(parity)
-        if precision == "int8" and has_int8_sums(model) and too_far:
-            _say("int8 is too far from the Learner: again, with the sums of residual blocks in float, which is slower")
-            parities[precision] = _finish(run, precision, quantize(fp32, images, Scheme(float_sums=True), progress_bar))
     for line in table(parities):
         click.echo(line)
     refused = {} if run.options.allow_worse else take_out_failures(parities, run.folder)
@@ -146,14 +142,25 @@ def _compare_and_write(run: _Export) -> None:
         raise ParityError(f"{'; '.join(refused.values())}: not written (--allow-worse keeps it; the file records it)")
 
 
-def _build(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """The model in each precision. fp32 is always compared: the others are made from it."""
+def _build(
+    run: _Export, fp32: onnx.ModelProto, images: Pixels, parities: dict[str, Parity]
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """The model in each precision; int8 a second time if by its parity the first one is too far from the Learner.
+
+    fp32 is always compared: the others are made from it.
+    """
     yield "fp32", fp32
     if "fp16" in run.options.precisions:
         yield "fp16", to_fp16(fp32)
     if "int8" in run.options.precisions:
         _say(f"int8 is calibrated on {len(images)} photos")
-        yield "int8", quantize(fp32, images, progress=progress_bar)
+        prepared = prepare(fp32, images, progress=progress_bar)
+        model = quantize_prepared(prepared, images, progress_bar)
+        yield "int8", model
+        if has_int8_sums(model) and replace(GATES["int8"], int8_share=0).failures(parities["int8"]):
+            _say("int8 is too far from the Learner: again, with the sums of residual blocks in float, which is slower")
+            prepared = replace(prepared, scheme=replace(prepared.scheme, float_sums=True))
+            yield "int8", quantize_prepared(prepared, images, progress_bar)
 
 
 def _fit_familiarity(run: _Export, fp32: onnx.ModelProto, images: Pixels) -> Measure | None:

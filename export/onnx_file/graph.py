@@ -117,13 +117,21 @@ def _export(source: SourceModel) -> onnx.ModelProto:
         source.crop,
         several_labels=source.threshold is not None,
     )
+    return as_onnx(network, (height, width, channels), _OUTPUTS.get(type(model), ()))
+
+
+def as_onnx(network: PixelsToAnswers, shape: tuple[int, int, int], further: Sequence[str] = ()) -> onnx.ModelProto:
+    """The network over photos of a shape, [height, width, channels], as a graph for batches of any size.
+
+    ``further`` names the outputs besides probabilities and logits. Raises what torch raises.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.eval(),
-            (torch.zeros(2, height, width, channels, dtype=torch.uint8),),
+            (torch.zeros(2, *shape, dtype=torch.uint8),),
             input_names=["image"],
-            output_names=["probabilities", "logits", *_OUTPUTS.get(type(model), ())],
+            output_names=["probabilities", "logits", *further],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,

@@ -14,9 +14,11 @@ error remains in all later blocks.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from .calibration import Progress, logged_output, measure_ranges, quietly
 from .equalization import equalize
 from .gptq import round_weights
 from .graph import attribute, is_depthwise, macs_by_node, shapes_of, side_nodes
-from .normalisation import add_in_int8, fold_scale
+from .normalisation import Normalisation, add_in_int8, fold_scale
 from .space_to_depth import space_to_depth
 
 _QUANTIZED = ("Conv", "MaxPool", "Relu", "Clip")  # the head, a thousandth of the work, stays in float
@@ -59,6 +61,17 @@ class Scheme:
     float_ends: bool = False  # the first and the last convolution stay in float
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A network in fp32 whose weights are rounded, which takes most of the time of `quantize`; activations are not."""
+
+    network: onnx.ModelProto
+    ranges: dict[str, NDArray[np.float64]]
+    """The range of each channel of a weight, by the weight's name."""
+    normalisation: Normalisation | None
+    scheme: Scheme
+
+
 def quantize(
     model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme | None = None, progress: Progress = quietly
 ) -> onnx.ModelProto:
@@ -73,26 +86,48 @@ def quantize(
     Raises:
         ExportError: onnxruntime cannot quantize the network.
     """
+    return quantize_prepared(prepare(model, images, scheme, progress), images, progress)
+
+
+def prepare(
+    model: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme | None = None, progress: Progress = quietly
+) -> Prepared:
+    """The first part of `quantize`, which takes the same arguments; ``float_sums`` does not matter to it."""
     scheme = scheme or Scheme()
+    with _one_line_errors(), tempfile.TemporaryDirectory() as folder:
+        network = _fold(model, Path(folder))
+        normalisation = fold_scale(network) if scheme.int8_pixels and _starts_in_int8(network, scheme) else None
+        if scheme.equalized:
+            equalize(network, images, scheme.equalized)
+        if scheme.space_to_depth:
+            space_to_depth(network, *_pixel_size(network, images))
+        ranges = _ranges_by_pairs(network, _in_float(network, scheme)) if scheme.weight_range == "pairs" else {}
+        if scheme.compensated:
+            steps = {name: largest / 127 for name, largest in ranges.items()}
+            network = round_weights(network, images, steps, progress)
+    return Prepared(network, ranges, normalisation, scheme)
+
+
+def quantize_prepared(prepared: Prepared, images: NDArray[np.uint8], progress: Progress = quietly) -> onnx.ModelProto:
+    """The second part of `quantize`."""
+    with _one_line_errors(), tempfile.TemporaryDirectory() as folder:
+        quantized = _quantize(prepared, images, progress, Path(folder))
+    if prepared.scheme.float_sums:
+        _add_in_float(quantized)
+    if prepared.normalisation:
+        add_in_int8(quantized, prepared.normalisation)
+    return quantized
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            network = _fold(model, Path(folder))
-            normalisation = fold_scale(network) if scheme.int8_pixels and _starts_in_int8(network, scheme) else None
-            if scheme.equalized:
-                equalize(network, images, scheme.equalized)
-            if scheme.space_to_depth:
-                space_to_depth(network, *_pixel_size(network, images))
-            quantized = _quantize(network, images, scheme, progress, Path(folder))
+        yield
     except OSError:
         raise
     except Exception as error:  # onnxruntime's quantizer raises anything
         problem = f"onnxruntime cannot quantize the network: {one_line(error, 200)}"
         raise ExportError(f"int8: {problem} (give --precision fp32 --precision fp16)") from error
-    if scheme.float_sums:
-        _add_in_float(quantized)
-    if normalisation:
-        add_in_int8(quantized, normalisation)
-    return quantized
 
 
 def _fold(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
@@ -111,28 +146,23 @@ def _pixel_size(network: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[in
     return height, width
 
 
-def _quantize(
-    network: onnx.ModelProto, images: NDArray[np.uint8], scheme: Scheme, progress: Progress, folder: Path
-) -> onnx.ModelProto:
-    in_float = _in_float(network, scheme)
-    ranges = _ranges_by_pairs(network, in_float) if scheme.weight_range == "pairs" else {}
-    if scheme.compensated:
-        steps = {name: largest / 127 for name, largest in ranges.items()}
-        network = round_weights(network, images, steps, progress)
-    prepared, target = folder / "prepared.onnx", folder / "int8.onnx"
-    onnx.save_model(network, str(prepared))
+def _quantize(prepared: Prepared, images: NDArray[np.uint8], progress: Progress, folder: Path) -> onnx.ModelProto:
+    scheme, source, target = prepared.scheme, folder / "prepared.onnx", folder / "int8.onnx"
+    onnx.save_model(prepared.network, str(source))
     operators = [*_QUANTIZED] if scheme.float_sums else [*_QUANTIZED, "Add"]  # measuring more would take longer
     quantizer = QDQQuantizer(
-        load_model_with_shape_infer(prepared),
+        load_model_with_shape_infer(source),
         per_channel=True,
         reduce_range=scheme.weight_range == "7 bits",
         weight_qType=_TYPES[scheme.weights],
         activation_qType=_TYPES[scheme.activations],
-        tensors_range=measure_ranges(prepared, operators, images, (scheme.calibration, scheme.percentile), progress),
+        tensors_range=measure_ranges(source, operators, images, (scheme.calibration, scheme.percentile), progress),
         nodes_to_quantize=[],
-        nodes_to_exclude=in_float,
+        nodes_to_exclude=_in_float(prepared.network, scheme),
         op_types_to_quantize=operators,
-        extra_options={"TensorQuantOverrides": {name: _overrides(largest) for name, largest in ranges.items()}},
+        extra_options={
+            "TensorQuantOverrides": {name: _overrides(largest) for name, largest in prepared.ranges.items()}
+        },
     )
     with logged_output():
         quantizer.quantize_model()

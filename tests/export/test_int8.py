@@ -92,6 +92,9 @@ def test_sums_in_float_are_not_rounded(fp32: onnx.ModelProto, network: str) -> N
     producers = {name: node for node in model.graph.node for name in node.output}
     sums = sums_of(model)
     assert len(sums) == blocks(model) and not has_int8_sums(model)
+    head = [node for node in model.graph.node if node.name not in side_nodes(model)]
+    pools = [node for node in head if node.op_type in ("ReduceMax", "ReduceMean")]
+    assert len(pools) == 2 and {producers[pool.input[0]].op_type for pool in pools} == {"Relu"}
     rounded = [producers[name] for node in sums for name in node.input]
     rounded = [producers[node.input[0]] for node in rounded if node.op_type == "DequantizeLinear"]
     sources = [producers[node.input[0]].op_type for node in rounded if node.op_type == "QuantizeLinear"]

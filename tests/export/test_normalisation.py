@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.onnx_file.graph import OPSET, PixelsToAnswers
+from export.onnx_file.graph import PixelsToAnswers, as_onnx
 from export.onnx_file.int8 import Scheme, quantize
 from export.onnx_file.normalisation import fold_scale
 from export.onnx_file.parts import MeanPool
@@ -29,14 +29,7 @@ def exported(convolution: nn.Conv2d, statistics: Any = IMAGENET) -> onnx.ModelPr
 
 def as_graph(first: nn.Module, statistics: Any) -> onnx.ModelProto:
     layers = nn.Sequential(first, nn.ReLU(), MeanPool())
-    network = PixelsToAnswers(layers, WIDTH, statistics).eval()
-    example = torch.zeros(2, WIDTH, WIDTH, len(statistics[0]), dtype=torch.uint8)
-    program = torch.onnx.export(
-        network, (example,), input_names=["image"], output_names=["probabilities", "logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True, verbose=False,
-    )  # fmt: skip
-    assert program is not None
-    return program.model_proto
+    return as_onnx(PixelsToAnswers(layers, WIDTH, statistics), (WIDTH, WIDTH, len(statistics[0])))
 
 
 def images(channels: int = 3) -> np.ndarray:
